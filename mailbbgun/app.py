@@ -19,10 +19,20 @@ from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
 from mailbbgun.attachments import api as attachments
+from mailbbgun.batches import api as batches
+from mailbbgun.batches.batching import Batcher
+from mailbbgun.batches.individually import Individually
+from mailbbgun.batches.personal import PersonalForm
+from mailbbgun.batches.store import BatchStore
+from mailbbgun.batches.whole import WholeForm
 from mailbbgun.core import logs
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.deliver import workers
+from mailbbgun.domains import api as domains
+from mailbbgun.domains.look import LIMIT as DNS_SECONDS
+from mailbbgun.domains.look import DomainChecks
+from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.events import api as events
 from mailbbgun.exposure import check_was_made
 from mailbbgun.http import gate
@@ -33,6 +43,7 @@ from mailbbgun.http.provided import EXTENSION, provide, provided
 from mailbbgun.http.refusals import Refusals
 from mailbbgun.http.responses import HEALTHY, JSON, SECURE, secured
 from mailbbgun.http.uploads.admission import UPLOAD_SETTINGS, UploadRoutes, admit_uploads
+from mailbbgun.http.uploads.multipart import FormLimits
 from mailbbgun.http.urls import address_of
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
@@ -40,6 +51,7 @@ from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.oversight import api as oversight
 from mailbbgun.preflight import DatabaseCheck, self_test
+from mailbbgun.routing.routes import resolver
 from mailbbgun.services import Services, build
 from mailbbgun.settings import running
 from mailbbgun.settings.running import Running
@@ -55,7 +67,19 @@ from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
 
 #: The rooms that have views. Each has a blueprint.
-ROOMS = (accept, messages, attachments, templates, oversight, events, suppressions, smtp_accounts, tenants)
+ROOMS = (
+    accept,
+    batches,
+    messages,
+    attachments,
+    templates,
+    oversight,
+    events,
+    suppressions,
+    smtp_accounts,
+    domains,
+    tenants,
+)
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
 
@@ -153,10 +177,16 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     acceptor = Acceptor(
         settings, store, publisher, Attached(settings, services.db, services.blobs), Templates(services.db), links
     )
+    personal, whole = PersonalForm(settings, publisher, acceptor), WholeForm(services.db, publisher, acceptor)
+    batcher = Batcher(BatchStore(services.db, settings.IDEMPOTENCY_SECONDS), personal, whole)
+    individually = Individually(settings, acceptor, batcher)
+    many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
-    checks = (Readiness(services, database), database, Refusals())
-    provide(app, links, services, store, publisher, acceptor, authenticator, rates, tests, quick, hosts, *checks)
+    signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
+    checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
+    doors = (acceptor, batcher, many, quick)
+    provide(app, links, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)
@@ -167,6 +197,11 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
     admit_uploads(app)
     app.after_request(_secured)
+
+
+def form_limits(settings: Settings) -> FormLimits:
+    """Return the limits of a form with files."""
+    return FormLimits(settings.MAX_FILES_PER_REQUEST, settings.MAX_FILE_SIZE, settings.MAX_BODY_SIZE)
 
 
 def close(app: Flask) -> None:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from enum import Enum, auto
 from functools import partial
 from typing import Any
 
 from mailbbgun.accept import provider_headers
 from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
+from mailbbgun.accept.attached import faults_of_brought
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, in_brackets, name_in_json, texts_broken
 from mailbbgun.core import timing
@@ -42,12 +44,22 @@ def _ruled(kind: type[Fields] | type[Options]) -> tuple[tuple[str, str, Rule], .
 _OF_FIELDS, _OF_OPTIONS = _ruled(Fields), _ruled(Options)
 
 
+class Sharing(Enum):
+    """Whether several messages will share the content of a submission."""
+
+    ALONE = auto()
+    SHARED = auto()
+    #: Its texts are sources of templates, into which each message puts its own variables.
+    TEMPLATED = auto()
+
+
 def check(
     submission: Fields,
     options: Options,
     settings: Settings,
     caller: Caller,
     sources: Sources | None = None,
+    sharing: Sharing = Sharing.ALONE,
     link: Link | None = None,
 ) -> Draft:
     """Return the draft of a caller's submission.
@@ -76,44 +88,60 @@ def check(
         right = [one for one in submission.headers.items() if f"headers.{one[0]}" not in wrong]
         for name, why in provider_orders(right, caller):
             wrong[f"headers.{name}"] = [why]
-    unsubscribe_url = _unsubscribe_url(submission, recipients, link, wrong)
-    values = Personal(variables=submission.variables, unsubscribe_url=unsubscribe_url).values
-    rendered = _rendered(submission, sources, values, settings, wrong)
+    personal = Personal(to=boxes[TO], cc=boxes[CC], variables=submission.variables)
+    if submission.unsubscribe:
+        personal = replace(personal, unsubscribe_url=_unsubscribe_url(submission, recipients, sharing, link, wrong))
+    rendered = _rendered(submission, sources, sharing, personal.values, settings, wrong)
     if submission.template is None and submission.text is None and submission.html is None:
         wrong.setdefault("text", []).append("text or html is needed, with more in it than white space.")
     if submission.amp_html is not None and submission.html is None and (sources is None or sources.html is None):
         wrong.setdefault("amp_html", []).append("Needs html beside it, for the readers that know no AMP.")
+    for name, why in faults_of_brought(submission.attachments, submission.brought, settings):
+        wrong.setdefault(name, []).append(why)
     check_options(options, settings, wrong)
     if wrong:
         raise InvalidInput("Some fields are not valid.", fields=wrong)
     draft = _draft(submission, boxes, recipients)
-    if unsubscribe_url:
-        draft = replace(draft, personal=replace(draft.personal, unsubscribe_url=unsubscribe_url))
-    return draft if rendered is None or sources is None else _templated(draft, submission, sources, rendered)
+    if sharing is Sharing.ALONE and draft.compose:
+        return draft
+    content = _content(submission, draft, boxes["reply_to"], sources, templated=sharing is Sharing.TEMPLATED)
+    subject = rendered.subject if rendered else content.subject or draft.subject
+    return replace(draft, subject=subject, compose=None, content=content, personal=personal)
 
 
-def _unsubscribe_url(submission: Fields, recipients: Mapping[str, str], link: Link | None, wrong: Wrong) -> str:
-    """Return the link by which the recipient unsubscribes, "" if none is asked for, and add what is wrong."""
-    if not submission.unsubscribe:
-        return ""
+def _unsubscribe_url(
+    submission: Fields, recipients: Mapping[str, str], sharing: Sharing, link: Link | None, wrong: Wrong
+) -> str:
+    """Return the link by which the only recipient unsubscribes, and add what is wrong. Batches make their own."""
     faults = []
     if link is None:
         faults.append("The setting PUBLIC_URL is empty, so a link would lead nowhere: ask who runs this service.")
     if len(recipients) > 1:
         faults.append(
-            "Needs one recipient: a link that several get cannot tell who unsubscribes. Send one message to each."
+            "Needs one recipient: a link that several get cannot tell who unsubscribes. "
+            "Say individual, or post a batch."
         )
     if {"list-unsubscribe", "list-unsubscribe-post"} & {name.lower() for name in submission.headers}:
         faults.append("The headers have List-Unsubscribe already: leave out one of the two.")
     if faults:
         wrong["unsubscribe"] = faults
-    return link(next(iter(recipients))) if link and recipients and not faults else ""
+    if link is None or faults or not recipients or sharing is not Sharing.ALONE:
+        return ""
+    return link(next(iter(recipients)))
 
 
 def _rendered(
-    submission: Fields, sources: Sources | None, values: Mapping[str, Any], settings: Settings, wrong: Wrong
+    submission: Fields,
+    sources: Sources | None,
+    sharing: Sharing,
+    values: Mapping[str, Any],
+    settings: Settings,
+    wrong: Wrong,
 ) -> Rendered | None:
-    """Return the texts that a template makes of the submission's variables, and add what is wrong with them."""
+    """Return the texts that a template makes of the submission's variables, and add what is wrong with them.
+
+    None: there is no template, or each of several messages has its own variables.
+    """
     if submission.template is None:
         for name in ("variables", "locale"):
             if getattr(submission, name):
@@ -122,7 +150,7 @@ def _rendered(
     for name in ("subject", "text", "html"):
         if getattr(submission, name):
             wrong.setdefault(name, []).append("The template has it: leave it out, or leave out template.")
-    if sources is None:
+    if sources is None or sharing is not Sharing.ALONE:
         return None
     try:
         rendered = engine.render(sources, values)
@@ -137,54 +165,20 @@ def _rendered(
     return rendered
 
 
-def _templated(draft: Draft, submission: Fields, sources: Sources, rendered: Rendered) -> Draft:
-    """Return the draft of a message whose texts a template makes when it is sent."""
-    assert draft.content is not None  # a submission with a template is composed
-    content = replace(
-        draft.content,
-        templated=True,
-        subject=sources.subject,
-        text=sources.text,
-        html=sources.html,
-        template_version=str(sources.version_id) if sources.version_id else None,
-    )
-    personal = replace(draft.personal, variables=submission.variables)
-    return replace(draft, subject=rendered.subject, content=content, personal=personal)
-
-
 def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipients: Mapping[str, str]) -> Draft:
     (sender,), to, cc, reply_to = boxes["from"], boxes[TO], boxes[CC], boxes["reply_to"]
     mail_from = (boxes["envelope_from"] or boxes["from"])[0].address
     shown = (sender, *to, *cc, *reply_to)
-    smtputf8 = not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown)))
-    message_id_header = in_brackets(submission.message_id_header) if submission.message_id_header else None
-    if submission.composed:
-        return Draft(
-            sender=sender,
-            mail_from=mail_from,
-            recipients=recipients,
-            subject=submission.subject,
-            message_id_header=message_id_header,
-            smtputf8=smtputf8,
-            content=Content(
-                sender=sender,
-                reply_to=reply_to,
-                headers=submission.headers,
-                text=submission.text,
-                html=submission.html,
-                amp_html=submission.amp_html,
-                calendar=submission.calendar.get("ics"),
-            ),
-            personal=Personal(to=to, cc=cc),
-        )
     return Draft(
         sender=sender,
         mail_from=mail_from,
         recipients=recipients,
         subject=submission.subject,
-        message_id_header=message_id_header,
-        smtputf8=smtputf8,
-        compose=partial(
+        message_id_header=in_brackets(submission.message_id_header) if submission.message_id_header else None,
+        smtputf8=not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown))),
+        compose=None
+        if submission.composed
+        else partial(
             mime.compose,
             sender=sender,
             to=to,
@@ -195,6 +189,34 @@ def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipient
             html=submission.html,
             headers=submission.headers,
         ),
+    )
+
+
+def _content(
+    submission: Fields, draft: Draft, reply_to: Sequence[Mailbox], sources: Sources | None, *, templated: bool
+) -> Content:
+    """Return what several messages may share. ``templated``: the submission's own texts are sources."""
+    content = Content(
+        sender=draft.sender,
+        reply_to=reply_to,
+        headers=submission.headers,
+        text=submission.text,
+        html=submission.html,
+        amp_html=submission.amp_html,
+        calendar=submission.calendar.get("ics"),
+        templated=templated,
+        subject=submission.subject if templated else None,
+    )
+    if sources is None:
+        return content
+    version = str(sources.version_id) if sources.version_id else None
+    return replace(
+        content,
+        templated=True,
+        subject=sources.subject,
+        text=sources.text,
+        html=sources.html,
+        template_version=version,
     )
 
 

@@ -16,11 +16,11 @@ from marshmallow import fields as json
 from marshmallow import validate
 
 from mailbbgun.accept.attached import MOST_FILES, faults
+from mailbbgun.attachments.receive import ReceivedForm
 from mailbbgun.http.schemas import Moment
 from mailbbgun.messages.headers import refusal, reserved, structured
 from mailbbgun.messages.mime import LONGEST_NAME, one_line
 from mailbbgun.settings.settings import Settings
-from mailbbgun.templates.locales import normal
 
 TO, CC, BCC = "to", "cc", "bcc"
 DEFAULT_PRIORITY = 5
@@ -33,8 +33,6 @@ METADATA_SIZE = 4096
 MOST_HEADERS, HEADER_SIZE, STRUCTURED_SIZE = 50, 4096, 10_000
 #: Characters of a Message-ID header, at most.
 MESSAGE_ID_SIZE = 250
-#: Characters of the name or id of a template, at most.
-LONGEST_TEMPLATE_NAME = 64
 
 Broken = Iterator[tuple[str, str]]
 Rule = Callable[[Any, Settings], Broken]
@@ -69,18 +67,6 @@ def _subject(value: str, settings: Settings) -> Broken:
         yield "", f"Longer than {settings.MAX_SUBJECT_SIZE} characters."
     elif not one_line(value):
         yield "", "Must be one line without control characters."
-
-
-def _template(value: str, _: Settings) -> Broken:
-    if len(value) > LONGEST_TEMPLATE_NAME:
-        yield "", f"Longer than {LONGEST_TEMPLATE_NAME} characters, so it is neither a template's name nor its id."
-
-
-def _locale(value: str, _: Settings) -> Broken:
-    try:
-        normal(value)
-    except ValueError as error:
-        yield "", str(error)
 
 
 def texts_broken(subject: str, text: str | None, html: str | None, settings: Settings) -> Broken:
@@ -137,6 +123,7 @@ def _priority(value: int, _: Settings) -> Broken:
 class Texts(json.Field[list[str]]):
     """One string or a list of strings."""
 
+    repeatable = True
     expected = "a string or a list of strings"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
@@ -242,9 +229,7 @@ class Fields:
         _calendar,
         default_factory=dict,
     )
-    template: str | None = _text(
-        "The id or name of a template, in place of subject, text and html.", "welcome", _template
-    )
+    template: str | None = _text("The id or name of a template, in place of subject, text and html.", "welcome")
     variables: Mapping[str, Any] = _given(
         json.Dict(json.String()),
         "The values of the template's variables: up to 64 KB.",
@@ -254,14 +239,13 @@ class Fields:
     locale: str | None = _text(
         "The language of the reader, for a template with variants: ja-JP finds ja, and the default if there is none.",
         "ja-JP",
-        _locale,
     )
-    unsubscribe: bool = _given(
+    unsubscribe: bool | None = _given(
         json.Boolean(truthy={True}, falsy={False}),
-        "Add List-Unsubscribe with a signed link (RFC 8058), and unsubscribe_url to the variables of a template. "
-        "Needs one recipient.",
+        "Add List-Unsubscribe with a signed link (RFC 8058), and unsubscribe_url to a template's variables. Needs one "
+        "recipient, a batch, or individual.",
         True,
-        default=False,
+        default=None,
     )
     cc: Sequence[str] = _addresses("Recipients who are shown as such.", ["bob@example.com"])
     bcc: Sequence[str] = _addresses("Recipients who are not shown.", ["archive@example.com"])
@@ -284,11 +268,22 @@ class Fields:
         "<1234@example.com>",
         _message_id,
     )
+    #: Files that came beside the fields. They are stored when all else is checked.
+    brought: ReceivedForm | None = field(default=None, repr=False)
+
+    individual: bool | None = _given(
+        json.Boolean(truthy={True}, falsy={False}),
+        "One mail for each recipient in `to`, so that none sees another. The answer is that of a batch.",
+        True,
+        default=None,
+    )
 
     @property
     def composed(self) -> bool:
         """Whether the message is stored as what it is made of; otherwise it is plain, and stored as its MIME."""
-        return self.amp_html is not None or bool(self.calendar or self.attachments or self.template or self.unsubscribe)
+        return self.amp_html is not None or bool(
+            self.calendar or self.attachments or self.brought or self.template or self.unsubscribe
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -375,6 +370,12 @@ KEPT = tuple(name for name in _OPTIONS if name != "ttl")
 def name_in_json(name: str) -> str:
     """Return a field's name in JSON."""
     return SHAPES[name].data_key or name
+
+
+def rule_of(name: str) -> Rule:
+    """Return the rule for the values of a field or an option that has one."""
+    rule: Rule = next(one.metadata["rule"] for kind in (Fields, Options) for one in fields(kind) if one.name == name)
+    return rule
 
 
 def parted(given: dict[str, Any]) -> tuple[Fields, Options]:

@@ -16,6 +16,8 @@ OPTIONAL = frozenset({"message_id", *map(name_in_json, SHAPES)}) - {TO, "subject
 class _NewMessage(Schema):
     """The rules that concern several fields. The fields themselves are added below."""
 
+    takes_forms = True
+
     old_message_id = fields.String(
         data_key="message_id", metadata={"description": "The old name of message_id_header.", "deprecated": True}
     )

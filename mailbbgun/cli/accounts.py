@@ -17,6 +17,7 @@ from mailbbgun.cli.terminal import (
     all_pages,
     as_json,
     as_usage_error,
+    confirmed,
     of_tenant,
     opened_for,
     options_of,
@@ -243,7 +244,7 @@ def delete(account: str, tenant: str, yes: bool) -> None:
     with opened_for(tenant) as (services, tenant_id):
         with services.db.read(tenant_id) as session:
             found = _found(session, tenant_id, account)
-        if not yes and not _confirmed(f"Delete the account {found.setting_name} ({found.smtp_host}) and its password?"):
+        if not yes and not confirmed(f"Delete the account {found.setting_name} ({found.smtp_host}) and its password?"):
             click.echo("nothing was deleted", err=True)
             sys.exit(1)
         with services.db.write(tenant_id) as session:
@@ -264,20 +265,6 @@ def _asked_password() -> str:
         )
     password: str = click.prompt("Password", hide_input=True, err=True)
     return password
-
-
-def _confirmed(question: str) -> bool:
-    """Ask for a yes, which may also come through a pipe.
-
-    Raises :class:`click.UsageError` if the input ends without an answer.
-    """
-    try:
-        return click.confirm(question, err=True)
-    except click.Abort:
-        if sys.stdin.isatty():  # Ctrl-C
-            raise
-        click.echo(err=True)
-        raise click.UsageError("There is nobody to confirm it: --yes does not ask.") from None
 
 
 def _changes(context: click.Context) -> dict[str, Any]:

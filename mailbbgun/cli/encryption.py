@@ -18,13 +18,14 @@ from tqdm import tqdm
 from mailbbgun.cli.terminal import PROGRAM, as_json, opened, print_json, print_one, print_table
 from mailbbgun.database.db import Base
 from mailbbgun.database.reencrypt import Place, Tally, count, places, reencrypt, tally
+from mailbbgun.domains import models as domains
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import models as smtp_accounts
 from mailbbgun.tenants import models as tenants
 from mailbbgun.tenants import repo
 
 INTERRUPTED = 130  # 128 + SIGINT, the exit code shells use
-ROOMS = (smtp_accounts, tenants)  # rooms whose tables have secrets
+ROOMS = (domains, smtp_accounts, tenants)  # rooms whose tables have secrets
 
 
 @click.group()

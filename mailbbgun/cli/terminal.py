@@ -1,8 +1,11 @@
 """What all commands share: opening services, validating options, printing."""
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -46,6 +49,17 @@ class Limit(click.ParamType[int | None, str]):
 
 
 LIMIT = Limit()
+
+
+class CallersPath(click.Path):
+    """A file. A relative path begins where the caller stands: ``bin/mailbbgun`` itself moves to another folder."""
+
+    def __init__(self, *, exists: bool) -> None:
+        super().__init__(exists=exists, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, as a ``Path``."""
+        return super().convert(Path(os.environ.get("CALLED_FROM", "."), value), param, ctx)
 
 
 def as_json(command: Command) -> Command:
@@ -122,6 +136,20 @@ def as_usage_error() -> Iterator[None]:
 
 def _usage(wrong: Mapping[str, Sequence[str]]) -> click.UsageError:
     return click.UsageError(" ".join(f"{field}: {' '.join(why)}" for field, why in wrong.items()))
+
+
+def confirmed(question: str) -> bool:
+    """Ask for a yes, which may also come through a pipe.
+
+    Raises :class:`click.UsageError` if the input ends without an answer.
+    """
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():  # Ctrl-C
+            raise
+        click.echo(err=True)
+        raise click.UsageError("There is nobody to confirm it: --yes does not ask.") from None
 
 
 def options_of(schema: Schema, *but: str) -> Callable[[Command], Command]:

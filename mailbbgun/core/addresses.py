@@ -32,6 +32,11 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 
+#: The address after a display name. A quoted local part may hold angle brackets (RFC 5322 §3.4.1).
+_NAMED = re.compile(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"]*)@[^<>@]*)>$')
+
+_AFTER_AT = re.compile("the part after the @-sign", re.IGNORECASE)
+
 #: Refused even in quotes: some servers end the address at such a character, quoted or not.
 _NEVER_SENT = re.compile("[ <>]")
 
@@ -64,7 +69,17 @@ def domain(text: str) -> str:
         raise ValueError("Not a domain: it has an @-sign.")
     if len(text) > LONGEST:
         raise ValueError(f"Not a domain: it has {len(text)} characters, and {LONGEST_DOMAIN} are the most.")
-    return _domain(text)
+    try:
+        return _domain(text)
+    except ValueError as error:  # it speaks of an address
+        why = str(error).removeprefix("Not a valid e-mail address: ")
+        raise ValueError(f"Not a domain: {_AFTER_AT.sub('it', why)}") from error
+
+
+def in_mailbox(text: str) -> str:
+    """Return the address in a mailbox as people read it: ``Ann <ann@example.com>`` or the address alone."""
+    named = _NAMED.search(text)
+    return named[1] if named else text
 
 
 def mailbox_key(address: str, *, case_sensitive: bool) -> str:

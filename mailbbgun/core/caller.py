@@ -19,6 +19,7 @@ class Scope(StrEnum):
     TEMPLATES = "templates"
     ACCOUNTS = "accounts"  # SMTP accounts
     REVEAL = "accounts:reveal"  # the passwords of SMTP accounts
+    DOMAINS = "domains"  # sending domains
     ADMIN = "admin"  # all tenants and all keys
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import CTE, Select, Text, and_, case, func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from mailbbgun.core.addresses import in_mailbox
 from mailbbgun.database import leasing
 from mailbbgun.database.compiled import CompiledStatement, Statements, StatementStep
 from mailbbgun.database.db import Database, db_now
@@ -79,8 +80,6 @@ class Claim:
 
 #: The columns of a delivery that a claim begins with.
 _TOLD = 8
-#: The address after a display name. A quoted local part may hold angle brackets (RFC 5322 §3.4.1).
-_NAMED = re.compile(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"]*)@[^<>@]*)>$')
 
 
 class Loaded(NamedTuple):
@@ -104,10 +103,7 @@ class Loaded(NamedTuple):
     @property
     def from_address(self) -> str:
         """The address of From, by which an SMTP account is chosen."""
-        if not self.own_mail_from:
-            return self.mail_from
-        named = _NAMED.search(self.sender)
-        return named[1] if named else self.sender
+        return in_mailbox(self.sender) if self.own_mail_from else self.mail_from
 
 
 class Claimed(NamedTuple):

@@ -19,6 +19,7 @@ from mailbbgun.deliver.journal_turns import JournalTurns
 from mailbbgun.deliver.leases import Leases
 from mailbbgun.deliver.results import Results
 from mailbbgun.deliver.retry import Policy
+from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.drivers.budget import Budget
 from mailbbgun.limits.permits import PermitStore
 from mailbbgun.limits.rate_limiter import RateLimiter
@@ -46,6 +47,7 @@ class WorkerContext:
     clock: Clock
     routes: Routes
     account_cache: AccountCache
+    domain_keys: DomainKeys
     rate_limiter: RateLimiter
     permits: PermitStore
     breaker: CircuitBreaker
@@ -81,6 +83,7 @@ class WorkerContext:
             clock=services.clock,
             routes=routes,
             account_cache=AccountCache(services.vault, settings),
+            domain_keys=DomainKeys(services.vault),
             rate_limiter=rate_limiter,
             permits=permits,
             breaker=breaker(settings, services.clock),

@@ -77,6 +77,7 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
         _compose_small(context, messages)
         accounts = context.account_cache.accounts_of(context.db, {one.tenant_id for one in claims})
         context.routes.add_accounts(accounts.values())
+        context.domain_keys.load(context.db, accounts.keys())
         sendable = context.results.sendable(claims, messages, lease_ends - context.settings.LEASE_SECONDS)
         transactions = _grouped(context, sendable, messages, accounts)
     except DatabaseUnavailable:
@@ -126,7 +127,9 @@ def _grouped(
                 most = min(MOST_RECIPIENTS, context.routes.recipients(route) or MOST_RECIPIENTS)
                 part, members = members[:most], members[most:]
                 transactions.append(
-                    Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, own)
+                    Transaction(
+                        message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, author, own
+                    )
                 )
     return transactions
 
@@ -316,7 +319,11 @@ def hand_over(
         # and share a hint.
         drawn = policy.random()
         policy = replace(policy, random=lambda: drawn)
-    route_taken = {"account": context.routes.name(transaction.route), "before": transaction.failed or None}
+    route_taken = {
+        "account": context.routes.name(transaction.route),
+        "before": transaction.failed or None,
+        "dkim": transaction.selectors or None,
+    }
     attempted = attempted or bool(transaction.failed)
     for one in transaction.claims:
         outcome = outcomes[one.address]

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from mailbbgun.core.errors import SecretUnreadable
 from mailbbgun.deliver.composed import NotComposed
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.retry import judge
@@ -22,20 +23,32 @@ async def opened(context: WorkerContext, transaction: Transaction) -> AsyncItera
     :class:`NotComposed`, :class:`DatabaseUnavailable`.
     """
 
-    def envelope(raw: Raw) -> Envelope:
+    async def envelope(raw: Raw) -> Envelope:
         to = tuple(one.address for one in transaction.claims)
-        return Envelope(transaction.mail_from, to, raw, transaction.smtputf8)
+        unsigned = Envelope(transaction.mail_from, to, raw, transaction.smtputf8)
+        return unsigned if context.domain_keys.none else await _signed(context, transaction, unsigned)
 
     if transaction.raw is not None:
-        yield envelope(transaction.raw)
+        yield await envelope(transaction.raw)
         return
     ready = await InThread(lambda: context.composed.ready(transaction.message_id), reads=True)
     if (whole := ready.whole) is not None:
-        yield envelope(whole)
+        yield await envelope(whole)
         return
     async with context.spool_budget.taken(ready.composed.size):
         with await InThread(lambda: context.composed.spooled(ready)) as spooled:
-            yield envelope(spooled)
+            yield await envelope(spooled)
+
+
+async def _signed(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> Envelope:
+    """Return the envelope with what signs its message, if From is of a sending domain; note the selectors."""
+    author, message_id = transaction.author, transaction.message_id
+    try:
+        found = await context.domain_keys.signed(context.db, transaction.tenant_id, author, message_id, envelope)
+    except (SecretUnreadable, OSError) as error:  # OSError: of the spooled file
+        raise NotComposed(f"the message cannot be signed: {error}") from error
+    envelope, transaction.selectors = found
+    return envelope
 
 
 def not_sent(context: WorkerContext, transaction: Transaction, error: NotComposed) -> None:

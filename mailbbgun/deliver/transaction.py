@@ -17,10 +17,12 @@ class Transaction:
     route: str
     claims: list[Claim]
     candidates: list[str] = field(default_factory=list)  # the other routes it may take, best first
+    author: str = ""  # the address in From
     own_mail_from: bool = False  # whether the message names its envelope sender; else the account may
     failed: list[dict[str, str]] = field(default_factory=list)  # accounts that failed in this attempt, and why
     lined_up: float = 0.0  # when it came into the send queue; monotonic seconds
     started: float | None = None  # when sending began; boot-clock seconds
+    selectors: list[str] = field(default_factory=list)  # of the DKIM keys that signed it in this attempt
     limit: float = 0.0  # seconds after ``started`` from which on it counts as hanging
 
     @property

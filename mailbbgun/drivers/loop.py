@@ -34,7 +34,7 @@ from mailbbgun.drivers.operations import (
 #: (``worker/process.py`` does).
 THREADS = 32
 
-#: Further threads, for functions that only read our database: silent name servers do not hold them up.
+#: Further threads, for functions that wait only for our database: silent name servers do not hold them up.
 READERS = 4
 
 #: Operations of one coroutine in a turn. One that sends much to a fast server makes way for others.

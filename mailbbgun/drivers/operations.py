@@ -107,7 +107,7 @@ class InThread(Operation[T]):
     """Call a function that may block, such as a name look-up, in another thread. Raises what it raises.
 
     Nobody can stop a thread: after the deadline the function goes on, and its result is dropped.
-    `reads` says that it only reads our own database.
+    `reads` says that it waits for nobody but our own database.
     """
 
     __slots__ = ("call", "reads")

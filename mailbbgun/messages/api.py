@@ -7,13 +7,14 @@ from uuid import UUID
 from flask import Response
 
 from mailbbgun.core.caller import Scope
+from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading
 from mailbbgun.http.provided import provided
 from mailbbgun.http.urls import next_page
 from mailbbgun.messages import find, repo
 from mailbbgun.messages.schemas import Details, Filters, Messages
-from mailbbgun.messages.streaming import octets
+from mailbbgun.messages.streaming import after, octets
 from mailbbgun.services import Services
 
 blueprint = Blueprint("messages", __name__, description="Messages, and what became of them.")
@@ -53,22 +54,32 @@ def show(message_id: UUID) -> Any:
     200,
     {"type": "string", "format": "binary"},
     content_type="message/rfc822",
-    description="The MIME, byte for byte as sent.",
+    description="The MIME, byte for byte as sent, with its DKIM signatures.",
 )
 @blueprint.alt_response(404, description="No such message.")
+@blueprint.alt_response(503, description="The DKIM key that signs the message cannot be decrypted.")
 @needs(Scope.READ, tests=True)
 def raw(message_id: UUID) -> Response:
     """Download the MIME as sent"""
     who = caller()
     services = provided(Services)
     composed = find.mime(services.db, who.tenant_id, message_id, tests_only=who.tests_only)
+    header = composed.header
+    signature = provided(DomainKeys).signature(
+        services.db,
+        who.tenant_id,
+        find.author(services.db, who.tenant_id, message_id),
+        message_id,
+        header,
+        lambda: after(len(header), octets(services.db, services.blobs, who.tenant_id, composed)),
+    )
     headers = {
         "Content-Disposition": f'attachment; filename="{message_id}.eml"',
-        "Content-Length": str(composed.size),
+        "Content-Length": str(len(signature) + composed.size),
     }
     if not composed.has_files:
-        return Response(composed.whole, mimetype="message/rfc822", headers=headers)
+        return Response(signature + composed.whole, mimetype="message/rfc822", headers=headers)
     blocks = octets(services.db, services.blobs, who.tenant_id, composed)
     # The header, and the beginning of the first file: before the answer begins, so that an error has its own.
     begun = [*islice(blocks, 2)]
-    return Response(chain(begun, blocks), mimetype="message/rfc822", headers=headers)
+    return Response(chain([signature], begun, blocks), mimetype="message/rfc822", headers=headers)

@@ -28,6 +28,7 @@ from mailbbgun.messages import mime
 from mailbbgun.messages.body import LINE, encoded
 from mailbbgun.messages.contents import Content, File, Personal
 from mailbbgun.messages.filenames import content_type, disposition
+from mailbbgun.smtp.spooled import header_of
 from mailbbgun.templates import engine
 
 #: Types whose parts may not be encoded as base64 (RFC 2046 §5.1 and §5.2.1). Files of such a type go as
@@ -71,6 +72,11 @@ class Composed(NamedTuple):
     def whole(self) -> bytes:
         """The bytes of a message without files."""
         return b"".join(piece for piece in self.pieces if isinstance(piece, bytes))
+
+    @property
+    def header(self) -> bytes:
+        """The header with its last CRLF, without the empty line."""
+        return header_of(self.pieces[0]) if self.pieces and isinstance(self.pieces[0], bytes) else b""
 
     @property
     def has_files(self) -> bool:
@@ -124,8 +130,9 @@ def texts_of(content: Content, subject: str, variables: Mapping[str, Any]) -> Te
     """
     if not content.templated:
         return Texts(subject, content.text, content.html, content.amp_html)
-    rendered = engine.render(engine.Sources(content.subject or "", content.text, content.html), variables)
-    return Texts(rendered.subject, rendered.text, rendered.html, content.amp_html)
+    # The subject was rendered when the message was accepted.
+    rendered = engine.render(engine.Sources("", content.text, content.html), variables)
+    return Texts(subject, rendered.text, rendered.html, content.amp_html)
 
 
 def encoded_size(size: int) -> int:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from mailbbgun.core.addresses import in_mailbox
 from mailbbgun.core.errors import NotFound
 from mailbbgun.database.db import Database
 from mailbbgun.database.deadline import at_most
@@ -63,6 +64,15 @@ def mime(database: Database, tenant_id: UUID, message_id: UUID, *, tests_only: b
     if composed is None:
         raise NotFound("The message's body was deleted, as RETENTION_DAYS says.")
     return composed
+
+
+def author(database: Database, tenant_id: UUID, message_id: UUID) -> str:
+    """Return the address in a message's From. Raises :class:`NotFound`."""
+    with database.read(tenant_id) as session:
+        sender = repo.sender(session, tenant_id, message_id)
+    if sender is None:
+        raise missing()
+    return in_mailbox(sender)
 
 
 def missing() -> NotFound:

@@ -154,6 +154,11 @@ def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: 
     return {**columns, **by_kind, "reason": reason_of({one.reason for one in deliveries}), "deliveries": deliveries}
 
 
+def sender(session: Session, tenant_id: UUID, message_id: UUID) -> str | None:
+    """Return the From of a tenant's message, as people read it; None if there is none."""
+    return session.scalar(select(Message.sender).where(Message.tenant_id == tenant_id, Message.id == message_id))
+
+
 class AllowedSenders(NamedTuple):
     """The addresses that a message is from: in its header, and in its envelope.
 
@@ -171,6 +176,13 @@ def senders(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: 
     return AllowedSenders(
         *session.execute(select(mailbox_in(Message.sender), Message.mail_from, Message.test).where(*its)).one()
     )
+
+
+def has_body(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> bool:
+    """Say whether a tenant's message still has a body, if there is such a message. It keeps it until the commit."""
+    its = (Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
+    bodies = select(or_(Message.raw.is_not(None), Message.content_id.is_not(None)))
+    return session.scalar(bodies.where(*its).with_for_update()) is not False
 
 
 def lane(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> str:

@@ -30,6 +30,15 @@ def octets(database: Database, blobs: BlobStore, tenant_id: UUID, composed: Comp
             yield piece
 
 
+def after(count: int, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the blocks without their first ``count`` octets."""
+    for block in blocks:
+        rest = block[count:]
+        count = max(0, count - len(block))
+        if rest:
+            yield rest
+
+
 def _blobs(database: Database, tenant_id: UUID, composed: Composed) -> Mapping[str, Blob]:
     """Return the blobs of the files, by digest. All are there, since rows of contents refer to them."""
     digests = {piece.sha256 for piece in composed.pieces if isinstance(piece, File)}

@@ -86,6 +86,8 @@ def retry(
     waits.
     """
     with db.write(tenant_id, tests_only=tests_only) as session:
+        if not repo.has_body(session, tenant_id, message_id, tests_only=tests_only):
+            raise Conflict("It cannot be sent again: its body was deleted, as RETENTION_DAYS says.")
         retried = record.retry(session, tenant_id, message_id, tests_only=tests_only)
         if retried and permit:
             permit(session, retried)

@@ -19,6 +19,7 @@ import dns.rdata
 import dns.rdatatype
 import dns.resolver
 from dns.rdtypes.ANY.MX import MX
+from dns.rdtypes.ANY.TXT import TXT
 
 from mailbbgun.smtp.outcome import Bounced, Deferred, Phase
 from mailbbgun.smtp.reply import Reply, safe
@@ -107,7 +108,7 @@ class Resolver:
         self.cached = Cached(self._answers)
 
     def ask(self, name: str, kind: str) -> list[dns.rdata.Rdata]:
-        """Return the records of `kind` ("MX", "A", "AAAA") at `name`, an absolute name.
+        """Return the records of `kind` ("MX", "A", "AAAA", "TXT") at `name`, an absolute name.
 
         Raises NoData and NoAnswer.
         """
@@ -197,6 +198,18 @@ def addresses(host: str, resolver: Resolver | Cached) -> list[str] | Bounced | D
     if found:
         return found
     return _deferred(host, trouble) if trouble else _bounced("5.4.4", f"{safe(host)}: has no address")
+
+
+def texts(name: str, resolver: Resolver | Cached) -> list[str]:
+    """Return the TXT records at `name`, the strings of each joined (RFC 6376 §3.6.2.2, RFC 7208 §3.3).
+
+    Empty if there are none. Raises NoAnswer.
+    """
+    try:
+        records = resolver.ask(name, "TXT")
+    except NoData:
+        return []
+    return [b"".join(record.strings).decode("utf-8", "replace") for record in records if isinstance(record, TXT)]
 
 
 def _certain(response: dns.message.Message, none: NoData) -> NoData:

@@ -237,8 +237,8 @@ def check(settings: Settings) -> None:
         endpoint(settings)
 
 
-def resolver(settings: Settings) -> Resolver:
-    """Return the DNS resolver of these settings.
+def resolver(settings: Settings, lifetime: float = 10.0) -> Resolver:
+    """Return a new DNS resolver of these settings; a query takes at most ``lifetime`` seconds.
 
     Raises :class:`ConfigurationError` if a server is no address, or the servers differ in port.
     """
@@ -247,7 +247,7 @@ def resolver(settings: Settings) -> Resolver:
     if len(ports) > 1 or not min(ports).isdecimal() or not 0 < int(min(ports)) < 65_536:
         raise ConfigurationError("DNS_SERVERS: must be addresses, or address:port with one port for all")
     try:
-        return Resolver([address.strip("[]") for address, _, _ in servers], int(min(ports)))
+        return Resolver([address.strip("[]") for address, _, _ in servers], int(min(ports)), lifetime)
     except ValueError as error:
         raise ConfigurationError(f"DNS_SERVERS: {error}") from error
 

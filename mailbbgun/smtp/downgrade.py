@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from mailbbgun.smtp.content import EnvelopeError
 from mailbbgun.smtp.folding import encoded_words, folded_lines
 from mailbbgun.smtp.outcome import Phase
-from mailbbgun.smtp.spooled import Raw, Spooled
+from mailbbgun.smtp.spooled import Raw, Spooled, header_of
 
 # Fields that name the author: their addresses must stay.
 _AUTHORS = frozenset({b"from", b"sender", b"resent-from", b"resent-sender"})
@@ -23,7 +23,7 @@ _FIELD = re.compile(rb"^([!-9;-~]+):(.*(?:\r\n[ \t].*)*)\r\n", re.MULTILINE)
 
 def header_is_ascii(raw: Raw) -> bool:
     """Return whether the header of a message is ASCII."""
-    return raw.header_is_ascii if isinstance(raw, Spooled) else _header_of(raw).isascii()
+    return raw.header_is_ascii if isinstance(raw, Spooled) else header_of(raw).isascii()
 
 
 def downgraded(raw: Raw) -> Raw:
@@ -38,14 +38,8 @@ def downgraded(raw: Raw) -> Raw:
         return raw
     if isinstance(raw, Spooled):
         return raw.with_header(_FIELD.sub(_field, raw.header))
-    header = _header_of(raw)
+    header = header_of(raw)
     return _FIELD.sub(_field, header) + raw[len(header) :]
-
-
-def _header_of(raw: bytes) -> bytes:
-    """Return the header of a message including its last CRLF, without the empty line."""
-    end = raw.find(b"\r\n\r\n")
-    return raw if end < 0 else raw[: end + 2]
 
 
 def _field(found: re.Match[bytes]) -> bytes:

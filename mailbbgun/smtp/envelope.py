@@ -1,6 +1,7 @@
 """The envelope, and the checks that no address in it can become a command."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mailbbgun.smtp.content import EnvelopeError
@@ -28,13 +29,16 @@ class Envelope:
 
     `raw` is the whole message with CRLF line ends, not dot-stuffed: bytes, or a `Spooled` file.
     `smtputf8` permits addresses and a header outside ASCII (RFC 6531); a transaction asks for the
-    extension only if it needs it. A recipient given twice gets the message once.
+    extension only if it needs it. A recipient given twice gets the message once. `sign` is given the header
+    as this server gets it, and returns the fields to put before it (DKIM, RFC 6376): it signs last,
+    after any rewriting.
     """
 
     mail_from: str
     recipients: tuple[str, ...]
     raw: Raw = field(repr=False)
     smtputf8: bool = False
+    sign: Callable[[bytes], bytes] | None = field(default=None, repr=False)
 
 
 def path(address: str, smtputf8: bool, phase: Phase) -> bytes:

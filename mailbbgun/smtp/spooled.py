@@ -159,6 +159,29 @@ class Spooled:
 Raw = bytes | Spooled
 
 
+def header_of(raw: Raw) -> bytes:
+    """Return the header of a message with its last CRLF, without the empty line: see `Spooled.header`."""
+    if isinstance(raw, Spooled):
+        return raw.header
+    end = raw.find(b"\r\n\r\n")
+    return raw if end < 0 else raw[: end + 2]
+
+
+def body_of(raw: Raw) -> Iterator[bytes]:
+    """Yield what follows the header, from the empty line on: see `Spooled.body`."""
+    if isinstance(raw, Spooled):
+        yield from raw.body()
+    else:
+        yield raw[len(header_of(raw)) :]
+
+
+def with_fields(raw: Raw, fields: bytes) -> Raw:
+    """Return a message with these header fields before its own. Raises what `Spooled.with_header` does."""
+    if not fields:
+        return raw
+    return raw.with_header(fields + raw.header) if isinstance(raw, Spooled) else fields + raw
+
+
 def spool(pieces: Iterable[bytes], folder: str | os.PathLike[str]) -> Spooled:
     """Write a message, given in pieces of any size, to a file without a name in `folder`.
 

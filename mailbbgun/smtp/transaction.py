@@ -16,7 +16,7 @@ from mailbbgun.smtp.opening import Session
 from mailbbgun.smtp.outcome import Fenced, Outcome, Phase, TooMany, Unknown, classify
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.server_limits import session_limit, too_many_recipients
-from mailbbgun.smtp.spooled import Raw, Spooled
+from mailbbgun.smtp.spooled import Raw, Spooled, header_of, with_fields
 from mailbbgun.smtp.wire import Closing, Dropped, TimedOut, WireError
 
 #: RCPT commands that are written before their replies are read. With more, both sides could block
@@ -69,7 +69,7 @@ class SMTPTransaction:
         Raises Stale, and whatever the two functions raise.
         """
         try:
-            self._envelope = adapted_to_server(self._envelope, self._extensions)
+            self._envelope = signed(adapted_to_server(self._envelope, self._extensions))
             self._check_offer()
             raw = self._envelope.raw
             data = raw if isinstance(raw, Spooled) else content(raw)  # a Spooled was checked when it was written
@@ -330,3 +330,10 @@ def adapted_to_server(envelope: Envelope, extensions: dict[str, str]) -> Envelop
     if not envelope.mail_from.isascii():
         raise EnvelopeError("5.6.7", "the server does not offer SMTPUTF8, which the sender's address needs", Phase.MAIL)
     return replace(envelope, raw=downgraded(envelope.raw), smtputf8=False)
+
+
+def signed(envelope: Envelope) -> Envelope:
+    """Return the envelope with the fields of `envelope.sign` before its message."""
+    if envelope.sign is None:
+        return envelope
+    return replace(envelope, raw=with_fields(envelope.raw, envelope.sign(header_of(envelope.raw))), sign=None)

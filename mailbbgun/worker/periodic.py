@@ -14,11 +14,14 @@ from mailbbgun.database.idempotency import BATCH as FORGOTTEN_AT_ONCE
 from mailbbgun.database.idempotency import forget_expired
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.context import WorkerContext
+from mailbbgun.domains import upkeep
+from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.drivers.loop import Loop
 from mailbbgun.events import holding
 from mailbbgun.messages import repo
+from mailbbgun.messages.retention import Retention
 from mailbbgun.routing.circuit_breaker import Opened
-from mailbbgun.routing.routes import ACCOUNT
+from mailbbgun.routing.routes import ACCOUNT, resolver
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.suppressions import repo as suppressions
@@ -33,6 +36,8 @@ from mailbbgun.worker.delivery import LoopWatch
 #: again. A million at once would delay the retries of others.
 RESUMES, RESUMING = 5, 1000
 
+#: Seconds between two rounds of ``domains/upkeep.py``.
+DOMAINS_SECONDS = 15.0
 #: Seconds between two looks for scheduled mail that is due.
 SCHEDULE_SECONDS = 0.5
 
@@ -75,6 +80,7 @@ class Periodic:
             "renewer": [Task(settings.LEASE_SECONDS / 4, self._renew_leases)],
             "reporter": [Task(0.5, self._look_at_accounts), Task(5.0, self._report)],
             # Not in the thread "renewer", which may wait for the database.
+            "domains": [Task(DOMAINS_SECONDS, self._look_after_domains)],  # name servers may be silent
             "toucher": [Task(settings.LEASE_SECONDS / 4, context.journal.touch)],
             # In a thread of its own: mail must leave soon after its time.
             "scheduler": [Task(SCHEDULE_SECONDS, self._hint_scheduled, "tick")],
@@ -88,6 +94,9 @@ class Periodic:
                 Task(3600.0, self._forget_uploads, "uploads"),
             ],
         }
+        if settings.RETENTION_DAYS or settings.METADATA_DAYS:
+            retention = Retention(services.db, settings.RETENTION_DAYS, settings.METADATA_DAYS)
+            every["retention"] = [Task(60.0, partial(retention.run, stop))]
         if services.db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
         # Leases are renewed until the last result is written: a server's reply may be waited for during
@@ -137,7 +146,9 @@ class Periodic:
         """Read which tenants are suspended and which accounts changed. Report open circuits."""
         routes, breaker = self._context.routes, self._context.breaker
         database = self._services.db
-        self._context.account_cache.refresh(database, self._context.leases.tenants())
+        waiting = self._context.leases.tenants()
+        self._context.account_cache.refresh(database, waiting)
+        self._context.domain_keys.refresh(database, waiting)
         routes.default_route_only = not (accounts.any_account(database) or tenants.any_test_key(database))
         breaker.forget(routes.replace(self._context.account_cache.known))
         opened = breaker.opened()
@@ -155,6 +166,10 @@ class Periodic:
         with self._services.db.write() as session:
             accounts.report_circuits(session, self._context.owner, rows)
         self._told = opened
+
+    def _look_after_domains(self) -> None:
+        settings = self._services.settings
+        upkeep.look_after(self._services.db, settings, lambda: resolver(settings, DNS_SECONDS))
 
     def _hint(self) -> None:
         """Resume the mail of tenants that are active again.

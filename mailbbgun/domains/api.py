@@ -1,0 +1,175 @@
+"""The HTTP routes of sending domains, ``/domains``. They need the scope ``domains``.
+
+A domain is named in a path by its name, also an international one, or by its id.
+"""
+
+import logging
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from mailbbgun.core.caller import Scope
+from mailbbgun.core.errors import InvalidInput
+from mailbbgun.database import idempotency
+from mailbbgun.domains import edit, repo, schemas
+from mailbbgun.domains.look import DomainChecks
+from mailbbgun.domains.models import Domain
+from mailbbgun.http.blueprint import Blueprint
+from mailbbgun.http.gate import caller, needs
+from mailbbgun.http.provided import provided
+from mailbbgun.http.responses import created
+from mailbbgun.http.schemas import LOCATION, REPLAYED, Page, Repeatable
+from mailbbgun.http.urls import address_of, next_page
+from mailbbgun.services import Services
+
+blueprint = Blueprint("domains", __name__, description="The domains that you send from, and their DKIM keys.")
+
+_LINK = {"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}}
+_NONE = "No such domain."
+_NOT_OWN = "The API key lacks the scope domains, or has senders and the domain is not one of them."
+
+log = logging.getLogger("mailbbgun.domains")
+
+
+@blueprint.route("/domains", methods=["GET"])
+@blueprint.arguments(Page, location="query")
+@blueprint.response(200, schemas.Domains, headers=_LINK)
+@needs(Scope.DOMAINS)
+def index(page: dict[str, Any]) -> Any:
+    """List your sending domains, newest first"""
+    tenant_id = caller().tenant_id
+    with provided(Services).db.read(tenant_id) as session:
+        domains, count, last = repo.page(session, tenant_id, **page)
+        keys = repo.keys(session, tenant_id, [one.id for one in domains])
+    shown = [edit.shape(one, keys.get(one.id, [])) for one in domains]
+    return {"domains": shown, "count": count}, 200, next_page(last)
+
+
+@blueprint.route("/domains", methods=["POST"])
+@blueprint.arguments(schemas.NewDomain)
+@blueprint.arguments(Repeatable, location="headers")
+@blueprint.response(201, schemas.DomainDetails, headers=LOCATION | REPLAYED)
+@blueprint.alt_response(409, description="You have that domain already, or too many.")
+@blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
+@blueprint.alt_response(403, description=_NOT_OWN)
+@needs(Scope.DOMAINS)
+def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
+    """Add a sending domain
+
+    The answer has the DNS records to publish. Mail from the domain is signed once the records of its
+    keys are seen: by a worker, which looks every two minutes at first, or when you ask for a check.
+    """
+    services, tenant_id = provided(Services), caller().tenant_id
+    name = edit.domain_name(wanted["name"])
+    edit.check_own(caller(), name)
+    pairs = edit.pairs()
+
+    def add(domain_id: UUID) -> dict[str, Any]:
+        domain = edit.create(session, services.vault, tenant_id, domain_id, name, pairs)
+        return cast(dict[str, Any], schemas.DomainDetails().dump(edit.details(session, services.settings, domain)))
+
+    with services.db.write(tenant_id) as session:
+        claim = idempotency.claim_of(caller(), key["key"], {"domain": wanted}) if key["key"] else None
+        answer, replayed = idempotency.once(session, claim, services.settings.IDEMPOTENCY_SECONDS, add)
+    return created(answer, address_of("domains.show", name=answer["name"]), replayed)
+
+
+@blueprint.route("/domains/<string:name>", methods=["GET"])
+@blueprint.response(200, schemas.DomainDetails)
+@blueprint.alt_response(404, description=_NONE)
+@needs(Scope.DOMAINS)
+def show(name: str) -> Any:
+    """Show a sending domain, its records, and what the DNS said when it was last asked"""
+    with provided(Services).db.read(caller().tenant_id) as session:
+        return edit.details(session, provided(Services).settings, _found(session, name))
+
+
+@blueprint.route("/domains/<string:name>", methods=["DELETE"])
+@blueprint.response(204)
+@blueprint.alt_response(404, description=_NONE)
+@blueprint.alt_response(403, description=_NOT_OWN)
+@needs(Scope.DOMAINS)
+def remove(name: str) -> Any:
+    """Delete a sending domain and its keys
+
+    From then on its mail is not signed, not even pending mail.
+    """
+    tenant_id = caller().tenant_id
+    with provided(Services).db.write(tenant_id) as session:
+        domain = _own(session, name)
+        repo.remove(session, tenant_id, domain.id)
+
+
+@blueprint.route("/domains/<string:name>/check", methods=["POST"])
+@blueprint.arguments(schemas.CheckOptions)
+@blueprint.response(200, schemas.DomainDetails)
+@blueprint.alt_response(404, description=_NONE)
+@blueprint.alt_response(503, description="Too many domains are being checked, or there are no name servers to ask.")
+@blueprint.alt_response(403, description=_NOT_OWN)
+@needs(Scope.DOMAINS)
+def check(wanted: dict[str, Any], name: str) -> Any:
+    """Ask the DNS about a sending domain now
+
+    Keys whose records are there begin to sign. It takes 8 seconds at most.
+    """
+    services, tenant_id = provided(Services), caller().tenant_id
+    with services.db.read(tenant_id) as session:
+        domain = _own(session, name)
+        plan = edit.plan(session, services.settings, domain, edit.keys_of(session, domain))
+    report = provided(DomainChecks).run(tenant_id, plan)
+    with services.db.write(tenant_id) as session:
+        domain = _own(session, name)
+        for key in edit.note(session, domain, report, force=wanted["force"]):
+            told = {"domain": domain.name, "selector": key.selector, "tenant_id": tenant_id}
+            log.info("dkim_key_activated", extra=told)
+        return edit.details(session, services.settings, _found(session, name))
+
+
+@blueprint.route("/domains/<string:name>/rotate", methods=["POST"])
+@blueprint.response(201, schemas.DomainDetails)
+@blueprint.alt_response(404, description=_NONE)
+@blueprint.alt_response(409, description="Keys of the domain wait for their records already.")
+@blueprint.alt_response(403, description=_NOT_OWN)
+@needs(Scope.DOMAINS)
+def rotate(name: str) -> Any:
+    """Make new keys for a sending domain
+
+    The keys of now sign on until the records of the new ones are seen.
+    """
+    services, tenant_id = provided(Services), caller().tenant_id
+    pairs = edit.pairs()
+    with services.db.write(tenant_id) as session:
+        domain = _own(session, name)
+        edit.rotate(session, services.vault, domain, pairs)
+        return edit.details(session, services.settings, domain)
+
+
+@blueprint.route("/domains/<string:name>/keys/<string:selector>", methods=["DELETE"])
+@blueprint.response(204)
+@blueprint.alt_response(404, description="No such domain, or it has no such key.")
+@blueprint.alt_response(403, description=_NOT_OWN)
+@needs(Scope.DOMAINS)
+def remove_key(name: str, selector: str) -> Any:
+    """Delete a key now, such as one that others got to know"""
+    with provided(Services).db.write(caller().tenant_id) as session:
+        edit.remove_key(session, _own(session, name), selector)
+
+
+def _found(session: Session, called: str) -> Domain:
+    """Return the caller's domain with this name or id. Raises :class:`NotFound`."""
+    try:
+        wanted: str | UUID = UUID(called) if len(called) == 36 and "." not in called else edit.domain_name(called)
+    except (ValueError, InvalidInput):
+        raise edit.missing() from None
+    found = repo.domain(session, caller().tenant_id, wanted)
+    if found is None:
+        raise edit.missing()
+    return found
+
+
+def _own(session: Session, called: str) -> Domain:
+    """Return the caller's domain, to be changed. Raises :class:`NotFound` and :class:`Forbidden`."""
+    found = _found(session, called)
+    edit.check_own(caller(), found.name)
+    return found
