@@ -177,7 +177,8 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     acceptor = Acceptor(
         settings, store, publisher, Attached(settings, services.db, services.blobs), Templates(services.db), links
     )
-    personal, whole = PersonalForm(settings, publisher, acceptor), WholeForm(services.db, publisher, acceptor)
+    personal = PersonalForm(settings, services.db, publisher, acceptor)
+    whole = WholeForm(services.db, publisher, acceptor)
     batcher = Batcher(BatchStore(services.db, settings.IDEMPOTENCY_SECONDS), personal, whole)
     individually = Individually(settings, acceptor, batcher)
     many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
@@ -185,8 +186,8 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
-    doors = (acceptor, batcher, many, quick)
-    provide(app, links, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
+    doors = (acceptor, batcher, many, quick, links)
+    provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -96,23 +97,30 @@ class Acceptor:
         Its files are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
         :class:`TooLarge`, and for files :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
         """
+        identifier = new_id()
         if isinstance(submission, Raw):
             draft = check_raw(submission, options, self._settings, caller)
         else:
-            draft = self.draft(submission, options, caller)
+            draft = self.draft(identifier, submission, options, caller)
             if draft.content:
                 submission = _naming_all(submission, draft.content.files[len(submission.attachments) :])
         key_claim = None
         if options.idempotency_key is not None:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
         lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
-        rows = self.rows(draft, options, caller, lane)
-        identifier = rows.message["id"]
+        rows = self.rows(identifier, draft, options, caller, lane)
         if rows.message["send_at"] is not None:  # a worker hints it when it is due
             return Accepting(self._store.pending(rows, key_claim, lambda: None))
         return Accepting(self._store.pending(rows, key_claim, lambda: self._publisher.offer(lane, identifier)))
 
-    def draft(self, submission: Fields, options: Options, caller: Caller, sharing: Sharing = Sharing.ALONE) -> Draft:
+    def draft(
+        self,
+        message_id: UUID,
+        submission: Fields,
+        options: Options,
+        caller: Caller,
+        sharing: Sharing = Sharing.ALONE,
+    ) -> Draft:
         """Return the draft of a submission, and store the files that it brings along.
 
         Raises what :meth:`accept` does.
@@ -120,21 +128,13 @@ class Acceptor:
         sources = None
         if submission.template is not None:
             sources = self._templates.resolve(caller, submission.template, submission.locale)
-        identifier = new_id() if submission.unsubscribe else None  # the link names the message
-        link = self.link(caller, identifier) if identifier else None
-        draft = check(submission, options, self._settings, caller, sources, sharing, link)
-        if identifier:
-            draft = replace(draft, id=identifier)
+        link = self.link(caller)
+        own = partial(link, message_id) if link else None
+        draft = check(submission, options, self._settings, caller, sources, own, sharing)
         if (submission.attachments or submission.brought) and draft.content:
             files = self._attached.files(submission.attachments, caller, submission.brought)
             draft = replace(draft, content=replace(draft.content, files=files))
         return draft
-
-    def link(self, caller: Caller, message_id: UUID) -> Callable[[str], str] | None:
-        """Return what makes the link by which an address unsubscribes; None if there are no links."""
-        if (links := self._links) is None or not links.possible:
-            return None
-        return lambda address: links.url(Link(caller.tenant_id, message_id, address, caller.tests_only))
 
     def keep_brought(self, submission: Fields, caller: Caller) -> Fields:
         """Store the files that came beside a submission's fields; return one that names them by digest.
@@ -145,9 +145,26 @@ class Acceptor:
             return submission
         return _naming_all(submission, self._attached.files((), caller, submission.brought))
 
-    def rows(self, draft: Draft, options: Options, caller: Caller, lane: str, batch_id: UUID | None = None) -> Rows:
+    def link(self, caller: Caller) -> Callable[[UUID, str], str] | None:
+        """Return a function that makes the link by which an address unsubscribes from mail like a message.
+
+        None if there are no links, since PUBLIC_URL is empty.
+        """
+        if (links := self._links) is None or not links.possible:
+            return None
+        return lambda message_id, address: links.url(Link(caller.tenant_id, message_id, address, caller.tests_only))
+
+    def rows(
+        self,
+        identifier: UUID,
+        draft: Draft,
+        options: Options,
+        caller: Caller,
+        lane: str,
+        batch_id: UUID | None = None,
+    ) -> Rows:
         """Return the rows of a message. ``batch_id``: the batch that it comes with. Raises :class:`TooLarge`."""
-        identifier, now = draft.id or new_id(), datetime.now(UTC)
+        now = datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
         times = timing(options.send_at, options.useful_until, options.ttl, now)
         raw = draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
@@ -201,6 +218,8 @@ def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:
         asked["message_id"] = asked.pop("message_id_header")  # its old name is part of old fingerprints
     if isinstance(submission, Raw):
         asked["mime"] = hashlib.sha256(submission.mime).hexdigest()
+    if isinstance(submission, Fields) and not submission.unsubscribe:
+        del asked["unsubscribe"]
     return {name: value for name, value in asked.items() if value not in (None, (), {})}
 
 

@@ -59,8 +59,8 @@ def check(
     settings: Settings,
     caller: Caller,
     sources: Sources | None = None,
-    sharing: Sharing = Sharing.ALONE,
     link: Link | None = None,
+    sharing: Sharing = Sharing.ALONE,
 ) -> Draft:
     """Return the draft of a caller's submission.
 
@@ -88,10 +88,9 @@ def check(
         right = [one for one in submission.headers.items() if f"headers.{one[0]}" not in wrong]
         for name, why in provider_orders(right, caller):
             wrong[f"headers.{name}"] = [why]
-    personal = Personal(to=boxes[TO], cc=boxes[CC], variables=submission.variables)
-    if submission.unsubscribe:
-        personal = replace(personal, unsubscribe_url=_unsubscribe_url(submission, recipients, sharing, link, wrong))
-    rendered = _rendered(submission, sources, sharing, personal.values, settings, wrong)
+    unsubscribe_url = _unsubscribe_url(submission, recipients, link, wrong)
+    values = Personal(variables=submission.variables, unsubscribe_url=unsubscribe_url).values
+    rendered = _rendered(submission, sources if sharing is Sharing.ALONE else None, values, settings, wrong)
     if submission.template is None and submission.text is None and submission.html is None:
         wrong.setdefault("text", []).append("text or html is needed, with more in it than white space.")
     if submission.amp_html is not None and submission.html is None and (sources is None or sources.html is None):
@@ -105,43 +104,33 @@ def check(
     if sharing is Sharing.ALONE and draft.compose:
         return draft
     content = _content(submission, draft, boxes["reply_to"], sources, templated=sharing is Sharing.TEMPLATED)
+    personal = Personal(to=boxes[TO], cc=boxes[CC], variables=submission.variables, unsubscribe_url=unsubscribe_url)
     subject = rendered.subject if rendered else content.subject or draft.subject
     return replace(draft, subject=subject, compose=None, content=content, personal=personal)
 
 
-def _unsubscribe_url(
-    submission: Fields, recipients: Mapping[str, str], sharing: Sharing, link: Link | None, wrong: Wrong
-) -> str:
-    """Return the link by which the only recipient unsubscribes, and add what is wrong. Batches make their own."""
+def _unsubscribe_url(submission: Fields, recipients: Mapping[str, str], link: Link | None, wrong: Wrong) -> str:
+    """Return the link by which the recipient unsubscribes, "" if none is asked for, and add what is wrong."""
+    if not submission.unsubscribe:
+        return ""
     faults = []
     if link is None:
         faults.append("The setting PUBLIC_URL is empty, so a link would lead nowhere: ask who runs this service.")
     if len(recipients) > 1:
         faults.append(
-            "Needs one recipient: a link that several get cannot tell who unsubscribes. "
-            "Say individual, or post a batch."
+            "Needs one recipient: a link that several get cannot tell who unsubscribes. Send one message to each."
         )
     if {"list-unsubscribe", "list-unsubscribe-post"} & {name.lower() for name in submission.headers}:
         faults.append("The headers have List-Unsubscribe already: leave out one of the two.")
     if faults:
         wrong["unsubscribe"] = faults
-    if link is None or faults or not recipients or sharing is not Sharing.ALONE:
-        return ""
-    return link(next(iter(recipients)))
+    return link(next(iter(recipients))) if link and recipients and not faults else ""
 
 
 def _rendered(
-    submission: Fields,
-    sources: Sources | None,
-    sharing: Sharing,
-    values: Mapping[str, Any],
-    settings: Settings,
-    wrong: Wrong,
+    submission: Fields, sources: Sources | None, values: Mapping[str, Any], settings: Settings, wrong: Wrong
 ) -> Rendered | None:
-    """Return the texts that a template makes of the submission's variables, and add what is wrong with them.
-
-    None: there is no template, or each of several messages has its own variables.
-    """
+    """Return the texts that a template makes of the submission's variables, and add what is wrong with them."""
     if submission.template is None:
         for name in ("variables", "locale"):
             if getattr(submission, name):
@@ -150,7 +139,7 @@ def _rendered(
     for name in ("subject", "text", "html"):
         if getattr(submission, name):
             wrong.setdefault(name, []).append("The template has it: leave it out, or leave out template.")
-    if sources is None or sharing is not Sharing.ALONE:
+    if sources is None:  # or each of several messages has its own variables
         return None
     try:
         rendered = engine.render(sources, values)

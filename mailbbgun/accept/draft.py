@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
-from uuid import UUID
 
 from mailbbgun.messages.contents import Content, Personal
 from mailbbgun.messages.mime import Mailbox
@@ -41,5 +40,3 @@ class Draft:
     compose: Composing | None = None
     content: Content | None = None
     personal: Personal = NOTHING_PERSONAL
-    #: The message's id, if something in it names that already.
-    id: UUID | None = None

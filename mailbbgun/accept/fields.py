@@ -240,12 +240,12 @@ class Fields:
         "The language of the reader, for a template with variants: ja-JP finds ja, and the default if there is none.",
         "ja-JP",
     )
-    unsubscribe: bool | None = _given(
+    unsubscribe: bool = _given(
         json.Boolean(truthy={True}, falsy={False}),
-        "Add List-Unsubscribe with a signed link (RFC 8058), and unsubscribe_url to a template's variables. Needs one "
-        "recipient, a batch, or individual.",
+        "Add List-Unsubscribe with a signed link (RFC 8058), and unsubscribe_url to the variables of a template. "
+        "Needs one recipient.",
         True,
-        default=None,
+        default=False,
     )
     cc: Sequence[str] = _addresses("Recipients who are shown as such.", ["bob@example.com"])
     bcc: Sequence[str] = _addresses("Recipients who are not shown.", ["archive@example.com"])
@@ -281,9 +281,8 @@ class Fields:
     @property
     def composed(self) -> bool:
         """Whether the message is stored as what it is made of; otherwise it is plain, and stored as its MIME."""
-        return self.amp_html is not None or bool(
-            self.calendar or self.attachments or self.brought or self.template or self.unsubscribe
-        )
+        files = self.attachments or self.brought
+        return self.amp_html is not None or bool(self.calendar or files or self.template or self.unsubscribe)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,7 @@ class Prepared:
     """The messages of a batch, checked. ``ids`` and ``indexes`` are parallel: the place of each in the request.
 
     ``steps`` returns the statements that store them, and ``after_commit`` hands their hints to the queue.
+    ``suppressed``: recipients to whom nothing will be sent.
     """
 
     ids: Sequence[UUID]
@@ -61,6 +62,7 @@ class Prepared:
     subject: str
     steps: Callable[[str], Sequence[StatementStep]]
     after_commit: Callable[[], None]
+    suppressed: Sequence[str] = ()
 
 
 class Form(Protocol):
@@ -148,7 +150,9 @@ def _response(batch_id: UUID, prepared: Prepared, items: int, faults: Mapping[in
     ids: list[UUID | None] = [None] * items
     for index, identifier in zip(prepared.indexes, prepared.ids, strict=True):
         ids[index] = identifier
+    told = {"suppressed": list(prepared.suppressed)} if prepared.suppressed else {}
     return {
+        **told,
         "batch_id": batch_id,
         "accepted": len(prepared.ids),
         "refused": len(faults),

@@ -1,6 +1,6 @@
 """Prepares batches of one content for many recipients. The content is stored once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -17,6 +17,7 @@ from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.core.ids import new_ids
 from mailbbgun.core.timing import timing
 from mailbbgun.database.compiled import StatementStep
+from mailbbgun.database.db import Database
 from mailbbgun.messages import storing
 from mailbbgun.messages.composing import Own, compose
 from mailbbgun.messages.contents import Content, Personal, StoredContent
@@ -27,30 +28,16 @@ from mailbbgun.recipients.check import check as check_recipients
 from mailbbgun.recipients.faults import Faults
 from mailbbgun.recipients.trial import Trial
 from mailbbgun.settings.settings import Settings
+from mailbbgun.suppressions import check as suppressions
 from mailbbgun.templates.engine import Sources
 
 
-class _Message(NamedTuple):
-    """A recipient's message, and the link by which the recipient unsubscribes, if there is one."""
-
-    recipient: Recipient
-    id: UUID
-    unsubscribe_url: str
-
-    @property
-    def values(self) -> Mapping[str, Any]:
-        """The values of a template's variables."""
-        if not self.unsubscribe_url:
-            return self.recipient.variables
-        return {"unsubscribe_url": self.unsubscribe_url, **self.recipient.variables}
-
-
 class _Tried(NamedTuple):
-    """A message whose texts can be rendered. ``size`` is about how many bytes they have."""
+    """A recipient whose texts can be rendered. ``size`` is about how many bytes they have."""
 
+    id: UUID  # of the message
     recipient: Recipient
-    id: UUID
-    unsubscribe_url: str
+    unsubscribe_url: str  # "": none
     subject: str
     size: int
 
@@ -58,8 +45,8 @@ class _Tried(NamedTuple):
 class PersonalForm:
     """Prepares batches of recipients: see :class:`~mailbbgun.batches.batching.Form`."""
 
-    def __init__(self, settings: Settings, publisher: Publisher, acceptor: Acceptor) -> None:
-        self._settings, self._publisher, self._acceptor = settings, publisher, acceptor
+    def __init__(self, settings: Settings, database: Database, publisher: Publisher, acceptor: Acceptor) -> None:
+        self._settings, self._database, self._publisher, self._acceptor = settings, database, publisher, acceptor
 
     def prepare(
         self, given: GivenBatch, caller: Caller, batch_id: UUID, now: datetime, faults: dict[int, Faults]
@@ -70,10 +57,11 @@ class PersonalForm:
         if not found:
             return None
         first = replace(given.common, to=[given.recipients[found[0].place][TO]])
-        # A template is its own source; texts that came with the request are sources if there are variables.
         sharing = Sharing.TEMPLATED if _are_sources(given.common, found) else Sharing.SHARED
-        draft = self._acceptor.draft(first, given.options, caller, sharing)
-        tried = self._tried(draft, self._with_ids(given.common, found, caller), faults)
+        ids = new_ids(len(found))
+        draft = self._acceptor.draft(ids[0], first, given.options, caller, sharing)
+        link = self._acceptor.link(caller) if given.common.unsubscribe else None
+        tried = self._tried(draft, found, ids, link, faults)
         if not tried:
             return None
         assert draft.content is not None  # the draft is of a shared content
@@ -89,30 +77,43 @@ class PersonalForm:
             indexes=[one.recipient.place for one in tried],
             subject=draft.subject,
             steps=partial(_steps, content, shared, records),
+            suppressed=self._suppressed(tried, caller),
             after_commit=partial(self._publisher.offer_marked, lane, ids if hinted else ()),
         )
 
-    def _with_ids(self, common: Fields, found: Sequence[Recipient], caller: Caller) -> list[_Message]:
-        """Give each recipient's message its id and, if asked for, the link by which the recipient unsubscribes."""
-        ids = new_ids(len(found))
-        links = [self._acceptor.link(caller, one) for one in ids] if common.unsubscribe else [None] * len(ids)
-        return [
-            _Message(one, identifier, link(one.box.address) if link else "")
-            for one, identifier, link in zip(found, ids, links, strict=True)
+    def _suppressed(self, tried: Sequence[_Tried], caller: Caller) -> list[str]:
+        """Return the suppressed recipients. Their messages end when a worker claims them."""
+        if not caller.has_suppressions:
+            return []
+        asked = [
+            suppressions.Recipient(caller.tenant_id, caller.tests_only, one.recipient.box.address) for one in tried
         ]
+        return sorted({one.address for one in suppressions.suppressed(self._database, asked)})
 
-    def _tried(self, draft: Draft, found: Sequence[_Message], faults: dict[int, Faults]) -> list[_Tried]:
+    def _tried(
+        self,
+        draft: Draft,
+        found: Sequence[Recipient],
+        ids: Sequence[UUID],
+        link: Callable[[UUID, str], str] | None,
+        faults: dict[int, Faults],
+    ) -> list[_Tried]:
         """Return the recipients whose texts can be rendered. The others are added to ``faults``."""
         content = draft.content
         if content is None or not content.templated:
-            return [_Tried(*one, draft.subject, 0) for one in found]
+            return [
+                _Tried(identifier, one, link(identifier, one.box.address) if link else "", draft.subject, 0)
+                for one, identifier in zip(found, ids, strict=True)
+            ]
         trial = Trial(Sources(content.subject or "", content.text, content.html), self._settings.MAX_SUBJECT_SIZE)
         tried = []
-        for one in found:
+        for one, identifier in zip(found, ids, strict=True):
+            url = link(identifier, one.box.address) if link else ""
+            values = {"unsubscribe_url": url, **one.variables} if url else one.variables
             try:
-                tried.append(_Tried(*one, *trial.of(one.values)))
+                tried.append(_Tried(identifier, one, url, *trial.of(values)))
             except (InvalidInput, TooLarge) as error:
-                faults[one.recipient.place] = error.fields or {"variables": [error.message]}
+                faults[one.place] = error.fields or {"variables": [error.message]}
         return tried
 
     def _records(
@@ -123,12 +124,10 @@ class PersonalForm:
         The first message is composed, which finds what cannot be sent. The sizes of the others follow
         from its size and from those of their texts.
         """
-        first = tried[0]
-        box, variables = first.recipient.box, first.recipient.variables
-        personal = Personal(to=[box], variables=variables, unsubscribe_url=first.unsubscribe_url)
-        header = f"<{first.id}@{self._settings.HOSTNAME}>"
-        fixed = compose(content, Own(first.id, now, header, first.subject, personal)).size - first.size
-        fixed -= len(first.unsubscribe_url)
+        identifier, one, url, subject, size = tried[0]
+        personal = Personal(to=[one.box], variables=one.variables, unsubscribe_url=url)
+        header = f"<{identifier}@{self._settings.HOSTNAME}>"
+        fixed = compose(content, Own(identifier, now, header, subject, personal)).size - size
         common = dict(given.options.metadata)
         return [
             {
@@ -136,31 +135,31 @@ class PersonalForm:
                 "delivery_id": delivery_id,
                 "address": one.box.address,
                 "subject": subject,
-                "size": fixed + size + len(url),
+                "size": fixed + size,
                 "personal": personal_row(one, url),
                 "metadata": {**common, **one.metadata} if common else one.metadata,
             }
-            for (one, identifier, url, subject, size), delivery_id in zip(tried, new_ids(len(tried)), strict=True)
+            for (identifier, one, url, subject, size), delivery_id in zip(tried, new_ids(len(tried)), strict=True)
         ]
 
 
 def personal_row(one: Recipient, unsubscribe_url: str = "") -> dict[str, Any]:
     """Return what ``contents.Personal.row`` does, in a fraction of the time."""
-    to = ((one.box.name, one.box.address),)
-    row: dict[str, Any] = {"to": to, "variables": one.variables} if one.variables else {"to": to}
+    row: dict[str, Any] = {"to": ((one.box.name, one.box.address),)}
+    if one.variables:
+        row["variables"] = one.variables
     if unsubscribe_url:
         row["unsubscribe_url"] = unsubscribe_url
     return row
 
 
 def _are_sources(common: Fields, found: Sequence[Recipient]) -> bool:
-    """Return whether the texts of a request are themselves sources of templates."""
+    """Return whether the texts of a request are sources of templates: a template has its own, and they need values."""
     if common.template is not None:
         return False
     texts = (common.subject, common.text or "", common.html or "")
-    return any(one.variables for one in found) or (
-        bool(common.unsubscribe) and any("unsubscribe_url" in text for text in texts)
-    )
+    named = bool(common.unsubscribe) and any("unsubscribe_url" in text for text in texts)
+    return named or any(one.variables for one in found)
 
 
 def _columns(given: GivenBatch, draft: Draft, caller: Caller, now: datetime) -> dict[str, Any]:

@@ -102,6 +102,10 @@ class AcceptedBatch(Schema):
         fields.UUID(allow_none=True), metadata={"description": "For each item its message's id; null: it was refused."}
     )
     errors = fields.List(fields.Nested(ItemFaults))
+    suppressed = fields.List(
+        fields.String(),
+        metadata={"description": "Recipients on the suppression list, to whom nothing is sent. Missing if none is."},
+    )
 
 
 class BatchShape(Schema):

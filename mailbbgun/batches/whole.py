@@ -15,9 +15,11 @@ from mailbbgun.accept.schema import NewMessage
 from mailbbgun.batches.batching import GivenBatch, Prepared, lane_of_batch
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput, TooLarge
+from mailbbgun.core.ids import new_id
 from mailbbgun.database.compiled import StatementStep
 from mailbbgun.database.db import Database
 from mailbbgun.events import log
+from mailbbgun.events.kinds import Kind
 from mailbbgun.http.bad_input import kind_of, sentences
 from mailbbgun.messages import storing
 from mailbbgun.messages.publisher import Publisher
@@ -38,17 +40,17 @@ class WholeForm:
     ) -> Prepared | None:
         """Check the messages; see :class:`~mailbbgun.batches.batching.Form`."""
         del now  # each message has its own time
-        found: list[Rows] = []
+        checked: list[Rows] = []
         indexes = []
         for index, item in enumerate(given.messages):
             try:
-                found.append(self._rows(given, item, caller, batch_id))
+                checked.append(self._rows(given, item, caller, batch_id))
                 indexes.append(index)
             except (InvalidInput, TooLarge) as error:
                 faults[index] = error.fields or {"": [error.message]}
-        if not found:
+        if not checked:
             return None
-        found = list(self._with_suppressed(found))
+        found = self._with_suppressed(checked)
         # A worker hints the others when they are due.
         now_due = [rows for rows in found if rows.message["send_at"] is None]
         hints = [(rows.deliveries[0]["lane"], rows.message["id"]) for rows in now_due]
@@ -57,6 +59,7 @@ class WholeForm:
             indexes=indexes,
             subject=found[0].message["subject"],
             steps=partial(_steps, found),
+            suppressed=[address for rows in found for address in rows.response.get("suppressed", ())],
             after_commit=partial(self._offer, hints),
         )
 
@@ -71,8 +74,9 @@ class WholeForm:
             raise InvalidInput("not valid", fields=sentences(error.messages, _SCHEMA, body)) from error
         if submission.individual:
             raise InvalidInput("not here", fields={"individual": ["Not in a batch: give `recipients` instead."]})
-        draft = self._acceptor.draft(submission, options, caller)
-        return self._acceptor.rows(draft, options, caller, lane_of_batch(options.priority), batch_id)
+        identifier = new_id()
+        draft = self._acceptor.draft(identifier, submission, options, caller)
+        return self._acceptor.rows(identifier, draft, options, caller, lane_of_batch(options.priority), batch_id)
 
     def _with_suppressed(self, found: Sequence[Rows]) -> Sequence[Rows]:
         """Return the rows of messages, with deliveries to suppressed recipients ended."""
@@ -91,4 +95,6 @@ class WholeForm:
 def _steps(found: Sequence[Rows], dialect: str) -> list[StatementStep]:
     new = [(rows.message, rows.deliveries) for rows in found]
     contents = {rows.content.id: rows.content for rows in found if rows.content}
-    return storing.steps(dialect, new, [*contents.values()], log.appending(dialect, []))
+    # Of messages with a batch the first event is not stored (``events/repo.py``), others are.
+    events = [one for one in log.accepted(new) if one["kind"] != Kind.ACCEPTED.value]
+    return storing.steps(dialect, new, [*contents.values()], log.appending(dialect, events))

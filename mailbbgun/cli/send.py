@@ -28,10 +28,14 @@ from mailbbgun.templates.resolve import Templates
 PUBLISH_SECONDS = 60.0
 
 _TEXT = CallersPath(exists=True)
+#: Options that are fields of a message.
+_AS_GIVEN = ("subject", "sender", "priority", "template", "locale")
 
 
 @click.command()
 @click.option("--csv", "path", required=True, type=_TEXT, help="People: a row each, with columns `to` and variables.")
+@click.option("--template", help="Id or name of a template, in place of --subject, --text and --html.")
+@click.option("--locale", help="The language of the readers, for a template with variants.")
 @click.option("--subject", help="The subject, a template: 'Order {{ order }}'.")
 @click.option("--text", type=_TEXT, help="File with the plain text, a template.")
 @click.option("--html", type=_TEXT, help="File with the HTML, a template.")
@@ -66,13 +70,13 @@ def send(path: Path, name: str, rejects: Path | None, rows: int | None, tenant: 
 
 def _content(given: dict[str, Any]) -> GivenBatch:
     values = {one: given[one].read_text(encoding="utf-8") for one in ("text", "html") if given[one] is not None}
-    values |= {one: given[one] for one in ("subject", "sender", "priority") if given[one] is not None}
+    values |= {one: given[one] for one in _AS_GIVEN if given[one] is not None}
     if given["reply_to"]:
         values["reply_to"] = [given["reply_to"]]
     if given["tags"]:
         values["tags"] = list(given["tags"])
-    if "subject" not in values:
-        raise click.UsageError("--subject is needed.")
+    if "subject" not in values and "template" not in values:
+        raise click.UsageError("--template or --subject is needed.")
     common, options = parted({"to": (), **values})
     return GivenBatch(common=common, options=options)
 
@@ -85,7 +89,7 @@ def _sent(services: Services, campaign: Campaign, people: People, caller: Caller
     )
     batcher = Batcher(
         BatchStore(services.db, settings.IDEMPOTENCY_SECONDS),
-        PersonalForm(settings, publisher, acceptor),
+        PersonalForm(settings, services.db, publisher, acceptor),
         WholeForm(services.db, publisher, acceptor),
     )
     # Without a terminal there is no bar.

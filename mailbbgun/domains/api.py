@@ -72,67 +72,67 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     with services.db.write(tenant_id) as session:
         claim = idempotency.claim_of(caller(), key["key"], {"domain": wanted}) if key["key"] else None
         answer, replayed = idempotency.once(session, claim, services.settings.IDEMPOTENCY_SECONDS, add)
-    return created(answer, address_of("domains.show", name=answer["name"]), replayed)
+    return created(answer, address_of("domains.show", domain=answer["name"]), replayed)
 
 
-@blueprint.route("/domains/<string:name>", methods=["GET"])
+@blueprint.route("/domains/<string:domain>", methods=["GET"])
 @blueprint.response(200, schemas.DomainDetails)
 @blueprint.alt_response(404, description=_NONE)
 @needs(Scope.DOMAINS)
-def show(name: str) -> Any:
+def show(domain: str) -> Any:
     """Show a sending domain, its records, and what the DNS said when it was last asked"""
     with provided(Services).db.read(caller().tenant_id) as session:
-        return edit.details(session, provided(Services).settings, _found(session, name))
+        return edit.details(session, provided(Services).settings, _found(session, domain))
 
 
-@blueprint.route("/domains/<string:name>", methods=["DELETE"])
+@blueprint.route("/domains/<string:domain>", methods=["DELETE"])
 @blueprint.response(204)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(403, description=_NOT_OWN)
 @needs(Scope.DOMAINS)
-def remove(name: str) -> Any:
+def remove(domain: str) -> Any:
     """Delete a sending domain and its keys
 
     From then on its mail is not signed, not even pending mail.
     """
     tenant_id = caller().tenant_id
     with provided(Services).db.write(tenant_id) as session:
-        domain = _own(session, name)
-        repo.remove(session, tenant_id, domain.id)
+        found = _own(session, domain)
+        repo.remove(session, tenant_id, found.id)
 
 
-@blueprint.route("/domains/<string:name>/check", methods=["POST"])
+@blueprint.route("/domains/<string:domain>/check", methods=["POST"])
 @blueprint.arguments(schemas.CheckOptions)
 @blueprint.response(200, schemas.DomainDetails)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(503, description="Too many domains are being checked, or there are no name servers to ask.")
 @blueprint.alt_response(403, description=_NOT_OWN)
 @needs(Scope.DOMAINS)
-def check(wanted: dict[str, Any], name: str) -> Any:
+def check(wanted: dict[str, Any], domain: str) -> Any:
     """Ask the DNS about a sending domain now
 
     Keys whose records are there begin to sign. It takes 8 seconds at most.
     """
     services, tenant_id = provided(Services), caller().tenant_id
     with services.db.read(tenant_id) as session:
-        domain = _own(session, name)
-        plan = edit.plan(session, services.settings, domain, edit.keys_of(session, domain))
+        found = _own(session, domain)
+        plan = edit.plan(session, services.settings, found, edit.keys_of(session, found))
     report = provided(DomainChecks).run(tenant_id, plan)
     with services.db.write(tenant_id) as session:
-        domain = _own(session, name)
-        for key in edit.note(session, domain, report, force=wanted["force"]):
-            told = {"domain": domain.name, "selector": key.selector, "tenant_id": tenant_id}
+        found = _own(session, domain)
+        for key in edit.note(session, found, report, force=wanted["force"]):
+            told = {"domain": found.name, "selector": key.selector, "tenant_id": tenant_id}
             log.info("dkim_key_activated", extra=told)
-        return edit.details(session, services.settings, _found(session, name))
+        return edit.details(session, services.settings, _found(session, domain))
 
 
-@blueprint.route("/domains/<string:name>/rotate", methods=["POST"])
+@blueprint.route("/domains/<string:domain>/rotate", methods=["POST"])
 @blueprint.response(201, schemas.DomainDetails)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(409, description="Keys of the domain wait for their records already.")
 @blueprint.alt_response(403, description=_NOT_OWN)
 @needs(Scope.DOMAINS)
-def rotate(name: str) -> Any:
+def rotate(domain: str) -> Any:
     """Make new keys for a sending domain
 
     The keys of now sign on until the records of the new ones are seen.
@@ -140,20 +140,20 @@ def rotate(name: str) -> Any:
     services, tenant_id = provided(Services), caller().tenant_id
     pairs = edit.pairs()
     with services.db.write(tenant_id) as session:
-        domain = _own(session, name)
-        edit.rotate(session, services.vault, domain, pairs)
-        return edit.details(session, services.settings, domain)
+        found = _own(session, domain)
+        edit.rotate(session, services.vault, found, pairs)
+        return edit.details(session, services.settings, found)
 
 
-@blueprint.route("/domains/<string:name>/keys/<string:selector>", methods=["DELETE"])
+@blueprint.route("/domains/<string:domain>/keys/<string:selector>", methods=["DELETE"])
 @blueprint.response(204)
 @blueprint.alt_response(404, description="No such domain, or it has no such key.")
 @blueprint.alt_response(403, description=_NOT_OWN)
 @needs(Scope.DOMAINS)
-def remove_key(name: str, selector: str) -> Any:
+def remove_key(domain: str, selector: str) -> Any:
     """Delete a key now, such as one that others got to know"""
     with provided(Services).db.write(caller().tenant_id) as session:
-        edit.remove_key(session, _own(session, name), selector)
+        edit.remove_key(session, _own(session, domain), selector)
 
 
 def _found(session: Session, called: str) -> Domain:

@@ -9,6 +9,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from mailbbgun.accept.accept import Acceptor
+from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import Raw
 from mailbbgun.accept.store import Store
 from mailbbgun.core.caller import ANYBODY
@@ -120,7 +121,7 @@ def acceptor(service: Signing) -> Iterator[Acceptor]:
     """Accept as a door has it, in a process of its own beside the API and the worker."""
     services = build(load(service.environment))
     store, publisher = Store(services.db, 86_400), Publisher(services.db, services.queue)
-    yield Acceptor(services.settings, store, publisher)
+    yield Acceptor(services.settings, store, publisher, Attached(services.settings, services.db, services.blobs))
     store.close()
     publisher.close()
     services.close()
