@@ -133,6 +133,8 @@ ROUTES = {
     ("/messages/{message_id}", "delete"),
     ("/messages/{message_id}", "patch"),
     ("/messages/{message_id}/raw", "get"),
+    ("/unsubscribe/{token}", "get"),
+    ("/unsubscribe/{token}", "post"),
     ("/suppressions", "get"),
     ("/suppressions", "post"),
     ("/suppressions/export", "get"),
