@@ -29,6 +29,8 @@ from bench.stats import Figures, percentile
 LOOP_LEAST = 5000  # least messages of a plain loop: the reference for all others must run for about a second
 LIMIT_LEAST = 20_000  # least messages of the faster senders
 SHAPE_LEAST = 100  # least messages of a shape
+BATCH_LEAST, BATCH_WARM = 20_000, 4000  # least messages in batches; and those before the clock starts
+BATCH_CONNECTIONS = 4  # a request has a thousand messages, so two for each core are enough
 ACCEPT_WARM = 64  # messages before the clock starts, to start threads and open database connections
 LATENCY_WARM, LATENCY_MESSAGES = 5, 50
 LOOK_SECONDS = 0.003  # between two looks while thousands drain
@@ -102,6 +104,32 @@ def accept(system: System, bench: Bench) -> Figures:
     if answers:
         figures |= {"accept_p50_ms": percentile(answers, 50) * 1e3, "accept_p99_ms": percentile(answers, 99) * 1e3}
     return figures
+
+
+def accept_batches(service: Service, bench: Bench) -> Figures:
+    """Hand messages in by batches while nothing delivers them."""
+    messages = batch_messages(bench.messages)
+    progress = _progress(bench.bar, messages)
+    service.open()
+    service.hand_in_batches(bench.clients, 0, BATCH_WARM, bench.connections)
+    meter = _meter(service, bench.sink)
+    handed_in = service.hand_in_batches(
+        bench.clients,
+        BATCH_WARM,
+        messages,
+        BATCH_CONNECTIONS,
+        lambda line: progress(int(line) if line.isdigit() else 0),
+    )
+    used = meter.read()
+    progress(messages)
+    service.shut()
+    rate = {"accept_rate": messages / handed_in["seconds"]}
+    return rate | _costs("accept", used | {"client": handed_in["cpu"]}, messages)
+
+
+def batch_messages(messages: int) -> int:
+    """Return how many messages are handed in by batches, in rounds of ``messages``."""
+    return max(10 * messages, BATCH_LEAST)
 
 
 def take_in(system: System, bench: Bench, phase: str, shape: str) -> tuple[Figures, list[float]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench import plot
 from bench.options import (
+    BATCHES,
     CONFIGURATIONS,
     EMBEDDED,
     KEYS,
@@ -31,6 +32,8 @@ TITLES = {
     EMBEDDED: "Mail BB Gun, embedded",
     REAL: "Mail BB Gun, real",
     KEYS: "Mail BB Gun, with API keys",
+    BATCHES[EMBEDDED]: "embedded, in batches",
+    BATCHES[REAL]: "real, in batches",
     "postfix": "Postfix",
     "celery": "Celery",
     "post_office": "django-post_office",
@@ -44,7 +47,7 @@ TITLES = {
 }
 LOOPS = (REFERENCE, OUR_CLIENT, PIPELINED, SOURCE)
 """They only send, and so fast that beside them no bar could be seen."""
-SUBJECTS = (*CONFIGURATIONS, KEYS, *PEERS, *LOOPS, THREADS, THEORY)
+SUBJECTS = (*CONFIGURATIONS, KEYS, *BATCHES.values(), *PEERS, *LOOPS, THREADS, THEORY)
 PHASES = {
     "accept": "accept, durably",
     CLEAR: "drain a backlog into the sink",
@@ -59,6 +62,7 @@ NOTE = (
     "in the same round.\n"
     "To accept: ours an HTTP POST, Postfix SMTP, the others a function call in the client, "
     "which does their part there.\n"
+    "In batches: personal messages with values of their own, a thousand in a POST, over 4 connections.\n"
     "STARTTLS: all check the certificate and keep sessions, ours logs in, too. "
     "a session: messages over one connection.\n"
     "By shape: Postfix gets the same message as MIME, composed before; "

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench import phases
 from bench.options import (
+    BATCHES,
     KEYS,
     OUR_CLIENT,
     PIPELINED,
@@ -95,6 +96,16 @@ class Turns:
         ]
         turns += self._shape_turns() if options.shapes else []
         turns += [Turn(KEYS, f"{ours}, API keys", messages, False, partial(self._with_keys, ours))]
+        turns += [
+            Turn(
+                BATCHES[name],
+                f"{name}, batches",
+                phases.batch_messages(messages),
+                False,
+                partial(self._batches, name),
+            )
+            for name in options.configurations
+        ]
         turns += [Turn(PIPELINED, PIPELINED, limits, True, partial(phases.limit, "programs.pipelined", bench))]
         turns += [Turn(SOURCE, SOURCE, limits, True, self._source)]
         turns += [Turn(name, name, 3 * messages, True, partial(self._peer, name)) for name in options.peers]
@@ -151,6 +162,12 @@ class Turns:
         bench = self._bench
         with self._service(name, bench.sink, {"AUTH_REQUIRED": "true"}) as service, Exactly(bench.sink, 0):
             return phases.accept(service, bench)
+
+    def _batches(self, name: str) -> Figures:
+        """Measure how fast personal messages are accepted in batches."""
+        bench = self._bench
+        with self._service(name, bench.sink, {}) as service, Exactly(bench.sink, 0):
+            return phases.accept_batches(service, bench)
 
     def _source(self) -> Figures:
         postfix.program("smtp-source")

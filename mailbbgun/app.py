@@ -19,6 +19,12 @@ from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
 from mailbbgun.attachments import api as attachments
+from mailbbgun.batches import api as batches
+from mailbbgun.batches.batching import Batcher
+from mailbbgun.batches.individually import Individually
+from mailbbgun.batches.personal import PersonalForm
+from mailbbgun.batches.store import BatchStore
+from mailbbgun.batches.whole import WholeForm
 from mailbbgun.core import logs
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
@@ -37,6 +43,7 @@ from mailbbgun.http.provided import EXTENSION, provide, provided
 from mailbbgun.http.refusals import Refusals
 from mailbbgun.http.responses import HEALTHY, JSON, SECURE, secured
 from mailbbgun.http.uploads.admission import UPLOAD_SETTINGS, UploadRoutes, admit_uploads
+from mailbbgun.http.uploads.multipart import FormLimits
 from mailbbgun.http.urls import address_of
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
@@ -53,18 +60,36 @@ from mailbbgun.smtp_accounts import api as smtp_accounts
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.suppressions import api as suppressions
+from mailbbgun.suppressions.links import UnsubscribeLinks
 from mailbbgun.templates import api as templates
+from mailbbgun.templates.resolve import Templates
 from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
 
 #: The rooms that have views. Each has a blueprint.
-ROOMS = (accept, messages, attachments, templates, oversight, events, suppressions, smtp_accounts, domains, tenants)
+ROOMS = (
+    accept,
+    batches,
+    messages,
+    attachments,
+    templates,
+    oversight,
+    events,
+    suppressions,
+    smtp_accounts,
+    domains,
+    tenants,
+)
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
+
+#: The pages of recipients, whose links are signed.
+_UNSUBSCRIBE = ("suppressions.ask_to_unsubscribe", "suppressions.unsubscribe_now")
 
 #: Endpoints that need no key: they show nobody's data, or their URL is signed.
 OPEN = (
     *_SERVICE,
+    *_UNSUBSCRIBE,
     "attachments.put_upload",
     "assets.asset",
     "api-docs.openapi_json",
@@ -148,12 +173,21 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     )
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
-    acceptor = Acceptor(settings, store, publisher, Attached(settings, services.db, services.blobs))
+    links = UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL)
+    acceptor = Acceptor(
+        settings, store, publisher, Attached(settings, services.db, services.blobs), Templates(services.db), links
+    )
+    personal = PersonalForm(settings, services.db, publisher, acceptor)
+    whole = WholeForm(services.db, publisher, acceptor)
+    batcher = Batcher(BatchStore(services.db, settings.IDEMPOTENCY_SECONDS), personal, whole)
+    individually = Individually(settings, acceptor, batcher)
+    many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
-    checks = (Readiness(services, database), database, Refusals())
-    provide(app, services, store, publisher, acceptor, authenticator, rates, tests, quick, hosts, *checks, *signing)
+    checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
+    doors = (acceptor, batcher, many, quick, links)
+    provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)
@@ -164,6 +198,11 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
     admit_uploads(app)
     app.after_request(_secured)
+
+
+def form_limits(settings: Settings) -> FormLimits:
+    """Return the limits of a form with files."""
+    return FormLimits(settings.MAX_FILES_PER_REQUEST, settings.MAX_FILE_SIZE, settings.MAX_BODY_SIZE)
 
 
 def close(app: Flask) -> None:

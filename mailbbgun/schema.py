@@ -14,6 +14,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.orm import Session
 
 import mailbbgun.attachments.models
+import mailbbgun.batches.models
 import mailbbgun.database.idempotency
 import mailbbgun.deliver.models
 import mailbbgun.domains.models

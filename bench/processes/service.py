@@ -78,6 +78,12 @@ class Service:
             environment={loading.KEY: self._key},
         )
 
+    def hand_in_batches(
+        self, clients: Clients, first: int, count: int, connections: int, on_progress: Progress = lambda _: None
+    ) -> dict[str, Any]:
+        """POST messages in batches."""
+        return clients.run("programs.batches", self.port, first, count, connections, on_progress=on_progress)
+
     def own(self) -> list[int]:
         """Return the process ids of API and worker, if they were started."""
         return [self._pid(name) for name in sorted(self._started)]

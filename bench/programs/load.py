@@ -26,7 +26,9 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 class Connection:
     """One connection with at most one request in flight."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, wanted: bytes = b"201") -> None:
+        """``wanted`` is the status of each answer."""
+        self._status = b"HTTP/1.1 " + wanted
         self.socket = socket.create_connection(("127.0.0.1", port), SILENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
@@ -40,7 +42,7 @@ class Connection:
     def hear(self) -> float | None:
         """Read what has arrived; return the response time in seconds once the answer is complete.
 
-        Returns None before that. Ends the program if the status is not 201.
+        Returns None before that. Ends the program if the status is not the wanted one.
         """
         data = self.socket.recv(65_536)
         self._buffer += data
@@ -48,7 +50,7 @@ class Connection:
         length = _LENGTH.search(head + b"\r\n") if end else None
         if length and len(body) >= int(length[1]):
             took = time.perf_counter() - self._began
-            if not head.startswith(b"HTTP/1.1 201"):
+            if not head.startswith(self._status):
                 sys.exit(f"the API answered {self._buffer[:500].decode(errors='replace')}")
             self._buffer = b""
             return took

@@ -7,11 +7,12 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from mailbbgun.accept.attached import Attached
-from mailbbgun.accept.checks import check
+from mailbbgun.accept.checks import Sharing, check
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submission
 from mailbbgun.accept.pending import PendingWrite, Rows
@@ -23,10 +24,12 @@ from mailbbgun.core.ids import new_id
 from mailbbgun.core.timing import timing
 from mailbbgun.database import idempotency
 from mailbbgun.messages.composing import Own, compose
-from mailbbgun.messages.contents import StoredContent
+from mailbbgun.messages.contents import File, StoredContent
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
+from mailbbgun.suppressions.links import Link, UnsubscribeLinks
+from mailbbgun.templates.resolve import Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,18 @@ class Accepting:
 class Acceptor:
     """The only way in: every door makes a submission of its request and hands it over here."""
 
-    def __init__(self, settings: Settings, store: Store, publisher: Publisher, attached: Attached) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        publisher: Publisher,
+        attached: Attached,
+        templates: Templates,
+        links: UnsubscribeLinks | None = None,
+    ) -> None:
         self._settings = settings
+        self._links = links
+        self._templates = templates
         self._attached = attached
         self._store = store
         self._publisher = publisher
@@ -84,25 +97,74 @@ class Acceptor:
         Its files are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
         :class:`TooLarge`, and for files :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
         """
+        identifier = new_id()
         if isinstance(submission, Raw):
             draft = check_raw(submission, options, self._settings, caller)
         else:
-            draft = check(submission, options, self._settings, caller)
-            if submission.attachments and draft.content:
-                files = self._attached.files(submission.attachments, caller)
-                draft = replace(draft, content=replace(draft.content, files=files))
+            draft = self.draft(identifier, submission, options, caller)
+            if draft.content:
+                submission = _naming_all(submission, draft.content.files[len(submission.attachments) :])
         key_claim = None
         if options.idempotency_key is not None:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
         lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
-        rows = self._rows(draft, options, caller, lane)
-        identifier = rows.message["id"]
+        rows = self.rows(identifier, draft, options, caller, lane)
         if rows.message["send_at"] is not None:  # a worker hints it when it is due
             return Accepting(self._store.pending(rows, key_claim, lambda: None))
         return Accepting(self._store.pending(rows, key_claim, lambda: self._publisher.offer(lane, identifier)))
 
-    def _rows(self, draft: Draft, options: Options, caller: Caller, lane: str) -> Rows:
-        identifier, now = new_id(), datetime.now(UTC)
+    def draft(
+        self,
+        message_id: UUID,
+        submission: Fields,
+        options: Options,
+        caller: Caller,
+        sharing: Sharing = Sharing.ALONE,
+    ) -> Draft:
+        """Return the draft of a submission, and store the files that it brings along.
+
+        Raises what :meth:`accept` does.
+        """
+        sources = None
+        if submission.template is not None:
+            sources = self._templates.resolve(caller, submission.template, submission.locale)
+        link = self.link(caller)
+        own = partial(link, message_id) if link else None
+        draft = check(submission, options, self._settings, caller, sources, own, sharing)
+        if (submission.attachments or submission.brought) and draft.content:
+            files = self._attached.files(submission.attachments, caller, submission.brought)
+            draft = replace(draft, content=replace(draft.content, files=files))
+        return draft
+
+    def keep_brought(self, submission: Fields, caller: Caller) -> Fields:
+        """Store the files that came beside a submission's fields; return one that names them by digest.
+
+        Raises what :meth:`accept` does about files.
+        """
+        if submission.brought is None:
+            return submission
+        return _naming_all(submission, self._attached.files((), caller, submission.brought))
+
+    def link(self, caller: Caller) -> Callable[[UUID, str], str] | None:
+        """Return a function that makes the link by which an address unsubscribes from mail like a message.
+
+        None if there are no links, since PUBLIC_URL is empty.
+        """
+        if (links := self._links) is None or not links.possible:
+            return None
+        return lambda message_id, address: links.url(Link(caller.tenant_id, message_id, address, caller.tests_only))
+
+    def rows(
+        self,
+        identifier: UUID,
+        draft: Draft,
+        options: Options,
+        caller: Caller,
+        lane: str,
+        batch_id: UUID | None = None,
+    ) -> Rows:
+        """Return the rows of a message. ``batch_id``: the batch that it comes with. Raises :class:`TooLarge`."""
+        now = datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
         times = timing(options.send_at, options.useful_until, options.ttl, now)
         raw = draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
@@ -128,6 +190,7 @@ class Acceptor:
             "raw": raw,
             "content_id": content and content.id,
             "personal": draft.personal.row() if content else None,
+            "batch_id": batch_id,
             **{name: getattr(options, name) for name in KEPT},
             "tags": list(dict.fromkeys(options.tags)),
             **times._asdict(),
@@ -155,7 +218,21 @@ def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:
         asked["message_id"] = asked.pop("message_id_header")  # its old name is part of old fingerprints
     if isinstance(submission, Raw):
         asked["mime"] = hashlib.sha256(submission.mime).hexdigest()
+    if isinstance(submission, Fields) and not submission.unsubscribe:
+        del asked["unsubscribe"]
     return {name: value for name, value in asked.items() if value not in (None, (), {})}
+
+
+def _naming_all(submission: Fields, came: Sequence[File]) -> Fields:
+    """Return a submission that names by digest the files that came beside its fields."""
+    if submission.brought is None:
+        return submission
+    beside = [
+        {"sha256": one.sha256, "filename": one.filename, "content_type": one.content_type}
+        | ({"content_id": one.content_id} if one.content_id else {})
+        for one in came
+    ]
+    return replace(submission, attachments=[*submission.attachments, *beside], brought=None)
 
 
 def _deliveries(

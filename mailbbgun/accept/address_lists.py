@@ -81,6 +81,14 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= SHOWN_SIZE else text[: SHOWN_SIZE - 1] + "…")
 
 
+def written(box: Mailbox) -> str:
+    """Return a mailbox as a text that :func:`mailbox` makes the same mailbox of."""
+    if not box.name:
+        return box.address
+    escaped = box.name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}" <{box.address}>'
+
+
 def _sentences(text: str, longest: int, most: int, found: list[Mailbox]) -> Iterator[str]:
     """Add the mailboxes of a text to ``found``; yield a sentence for each piece that is no address."""
     # Pieces that are no address, and why not. They may be the beginning of the next one's display name.

@@ -1,25 +1,34 @@
 """``POST /messages``: the HTTP door."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from flask import g
+from flask import Response, g
 from marshmallow import Schema, fields, validate
 
 from mailbbgun.accept.accept import Accepted, Acceptor
 from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.accept.schema import NewMessage
-from mailbbgun.core.caller import Scope
+from mailbbgun.attachments.receive import ReceivedForm
+from mailbbgun.core.caller import Caller, Scope
 from mailbbgun.core.errors import InvalidInput
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs
 from mailbbgun.http.provided import provided
 from mailbbgun.http.responses import PendingResponse, ReadyResponse
 from mailbbgun.http.schemas import REPLAYED, Repeatable
+from mailbbgun.http.uploads.admission import takes_uploads
+from mailbbgun.http.uploads.fields import WHOLE
+from mailbbgun.http.uploads.form import UploadedForm
 from mailbbgun.http.urls import own_base
 from mailbbgun.messages.status import STATUSES
 
 blueprint = Blueprint("sending", __name__, description="Hand over a message.")
+
+
+#: The fields of a form that have files: attached ones, and those that the HTML shows.
+ATTACHMENT, INLINE = "attachment", "inline"
 
 
 class Answer(Schema):
@@ -34,6 +43,25 @@ class Answer(Schema):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ManyDoor:
+    """Accepts a message that asks for ``individual`` mails. The room of batches, which is above this one, gives it."""
+
+    accept: Callable[[Fields, Options, Caller], Response]
+
+
+_BINARY = {"type": "array", "items": {"type": "string", "format": "binary"}}
+_FORM = {
+    "type": "object",
+    "description": "The fields of the JSON, and files. Lists of texts are repeated fields; objects are JSON.",
+    "properties": {
+        WHOLE: {"type": "string", "description": "All fields as one JSON object, in place of fields of their own."},
+        ATTACHMENT: _BINARY,
+        INLINE: {**_BINARY, "description": "Images that html shows as cid: and their Content-ID, else their name."},
+    },
+    "additionalProperties": {"type": "string"},
+}
+
 _HEADERS = {
     "Location": {"description": "The message's address.", "schema": {"type": "string", "format": "uri-reference"}},
     **REPLAYED,
@@ -42,9 +70,15 @@ _HEADERS = {
 
 @blueprint.route("/messages", methods=["POST"], tags=["messages"])
 @blueprint.arguments(NewMessage, example={"to": "ann@example.com", "subject": "Hello", "text": "It works."})
+@blueprint.doc(requestBody={"content": {"multipart/form-data": {"schema": _FORM}}})
 @blueprint.arguments(Repeatable, location="headers")
 @blueprint.response(
     201, Answer, description="Stored durably; it will be delivered or you can read why not.", headers=_HEADERS
+)
+@blueprint.alt_response(
+    202,
+    schema={"type": "object"},
+    description="With `individual`: stored as a batch. The answer is that of `POST /messages/batch`.",
 )
 @blueprint.alt_response(413, description="Larger than MAX_BODY_SIZE.")
 @blueprint.alt_response(415, description="Not declared as JSON.")
@@ -54,6 +88,7 @@ _HEADERS = {
     description="The database does not answer. Repeat the request with the same Idempotency-Key: "
     "it may have been stored.",
 )
+@takes_uploads()
 @needs(Scope.WRITE, tests=True)
 def send(given: tuple[Fields, Options], headers: dict[str, str | None]) -> Any:
     """Send a message
@@ -62,6 +97,10 @@ def send(given: tuple[Fields, Options], headers: dict[str, str | None]) -> Any:
     """
     try:
         submission, options = given
+        if (form := g.get("form")) is not None and form.files:
+            submission = replace(submission, brought=_brought(form))
+        if submission.individual:
+            return provided(ManyDoor).accept(submission, options.with_key(headers["key"]), caller())
         accepting = provided(Acceptor).accept(submission, caller(), options.with_key(headers["key"]))
     except InvalidInput as error:
         if "message_id_header" not in (error.fields or {}) or "message_id_header" in g.body:
@@ -69,6 +108,16 @@ def send(given: tuple[Fields, Options], headers: dict[str, str | None]) -> Any:
         raise _by_old_name(error) from error
     messages = f"{own_base()}/messages"
     return PendingResponse(accepting, lambda: answer(accepting.result(), messages), who=caller())
+
+
+def _brought(form: UploadedForm) -> ReceivedForm:
+    """Return the files of a form. An image of the HTML is shown there by its Content-ID, else by its name."""
+    received = ReceivedForm(form, [ATTACHMENT, INLINE])
+    received.files = [
+        replace(one, content_id=one.content_id or one.filename) if one.field == INLINE else one
+        for one in received.files
+    ]
+    return received
 
 
 def _by_old_name(error: InvalidInput) -> InvalidInput:

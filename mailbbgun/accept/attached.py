@@ -12,6 +12,7 @@ from uuid import UUID
 
 from mailbbgun.attachments import find, store
 from mailbbgun.attachments.find import Missing, Reference
+from mailbbgun.attachments.receive import ReceivedFile, ReceivedForm
 from mailbbgun.blobs.base import BLOCK, BlobStore
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput, TooLarge
@@ -55,6 +56,25 @@ def faults(given: Sequence[Given], settings: Settings) -> Broken:
         yield "", "The same content_id twice: the HTML could not say which of them it shows."
 
 
+def faults_of_brought(given: Sequence[Given], brought: ReceivedForm | None, settings: Settings) -> Broken:
+    """Yield what is wrong with files that came beside the fields: the name of the part, and a sentence."""
+    if brought is None:
+        return
+    for place, sentence in faults([*given, *({**_named(one), "content": ""} for one in brought.files)], settings):
+        number, _, name = place.partition(".")
+        if not number:
+            yield "attachments", sentence
+        elif int(number) >= len(given):
+            file = brought.files[int(number) - len(given)]
+            yield file.field, f"{name} of {file.filename!r}: {sentence}"
+
+
+def _named(file: ReceivedFile) -> Given:
+    """Return how a message names a file that came beside its fields."""
+    shown = {"content_id": file.content_id} if file.content_id else {}
+    return {"filename": file.filename, "content_type": file.content_type, **shown}
+
+
 def declared(value: str) -> str | None:
     """Return a content type as the header has it; None if it is none (RFC 2045 §5.1).
 
@@ -78,8 +98,10 @@ class Attached:
     def __init__(self, settings: Settings, database: Database, blobs: BlobStore) -> None:
         self._settings, self._database, self._blobs = settings, database, blobs
 
-    def files(self, given: Sequence[Given], caller: Caller) -> tuple[File, ...]:
-        """Return the files, in their order. What keeps the rules is given (:func:`faults`).
+    def files(self, given: Sequence[Given], caller: Caller, brought: ReceivedForm | None = None) -> tuple[File, ...]:
+        """Return the files, in their order, and behind them those that came beside the fields.
+
+        What keeps the rules is given (:func:`faults`, :func:`faults_of_brought`).
 
         All are durable when this returns. Raises :class:`InvalidInput` for files that are not there,
         :class:`TooLarge`, :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`. Then nothing
@@ -89,6 +111,7 @@ class Attached:
         found = self._found(given, references, caller)
         contents = {place: _decoded(one["content"]) for place, one in enumerate(given) if "content" in one}
         sizes = [*(one.size for one in found.values()), *map(len, contents.values())]
+        sizes += [one.size for one in brought.files] if brought else []
         if (size := sum(map(encoded_size, sizes))) > self._settings.MAX_MESSAGE_SIZE:
             raise TooLarge(
                 f"The files have {size} bytes when they are encoded for mail, and {self._settings.MAX_MESSAGE_SIZE} "
@@ -96,7 +119,16 @@ class Attached:
             )
         for place, octets in contents.items():
             found[place] = self._stored(given[place], octets, caller)
-        return tuple(found[place] for place in range(len(given)))
+        beside = self._take(brought, caller) if brought else []
+        return (*(found[place] for place in range(len(given))), *beside)
+
+    def _take(self, brought: ReceivedForm, caller: Caller) -> list[File]:
+        settings = self._settings
+        contents = brought.store(self._database, self._blobs, caller.tenant_id, most=settings.MAX_FILE_SIZE)
+        return [
+            _file(content.sha256, content.size, file.filename, file.content_type, _named(file))
+            for file, content in zip(brought.files, contents, strict=True)
+        ]
 
     def _found(self, given: Sequence[Given], references: Mapping[int, Reference], caller: Caller) -> dict[int, File]:
         if not references:

@@ -1,14 +1,17 @@
 """The checks of a submission and its options. An error names every fault at once, each with its field."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
+from enum import Enum, auto
 from functools import partial
+from typing import Any
 
 from mailbbgun.accept import provider_headers
 from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
+from mailbbgun.accept.attached import faults_of_brought
 from mailbbgun.accept.draft import Draft
-from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, in_brackets, name_in_json
+from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, in_brackets, name_in_json, texts_broken
 from mailbbgun.core import timing
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
@@ -18,9 +21,13 @@ from mailbbgun.messages.contents import Content, Personal
 from mailbbgun.messages.mime import Mailbox
 from mailbbgun.relays import simulator
 from mailbbgun.settings.settings import Settings
+from mailbbgun.templates import engine
+from mailbbgun.templates.engine import Rendered, Sources
 
 NEEDS_RECIPIENT = "`to` is required: the address of a recipient; it may be left out where cc or bcc has one."
 
+#: Makes the link by which an address unsubscribes.
+Link = Callable[[str], str]
 #: Faults: each a field, and a sentence about what is wrong.
 Broken = Iterator[tuple[str, str]]
 #: The sentences about faults, by field.
@@ -37,8 +44,30 @@ def _ruled(kind: type[Fields] | type[Options]) -> tuple[tuple[str, str, Rule], .
 _OF_FIELDS, _OF_OPTIONS = _ruled(Fields), _ruled(Options)
 
 
-def check(submission: Fields, options: Options, settings: Settings, caller: Caller) -> Draft:
-    """Return the draft of a caller's submission. Raises :class:`InvalidInput` with all its faults."""
+class Sharing(Enum):
+    """Whether several messages will share the content of a submission."""
+
+    ALONE = auto()
+    SHARED = auto()
+    #: Its texts are sources of templates, into which each message puts its own variables.
+    TEMPLATED = auto()
+
+
+def check(
+    submission: Fields,
+    options: Options,
+    settings: Settings,
+    caller: Caller,
+    sources: Sources | None = None,
+    link: Link | None = None,
+    sharing: Sharing = Sharing.ALONE,
+) -> Draft:
+    """Return the draft of a caller's submission.
+
+    ``sources``: the texts of the template that it names. ``link`` makes the link by which a recipient
+    unsubscribes; None: there are no links. Raises :class:`InvalidInput` with all its
+    faults, and :class:`TooLarge` for a template's variables.
+    """
     wrong: Wrong = {}
     default_from = caller.identity.default or settings.DEFAULT_FROM
     boxes = {
@@ -59,49 +88,86 @@ def check(submission: Fields, options: Options, settings: Settings, caller: Call
         right = [one for one in submission.headers.items() if f"headers.{one[0]}" not in wrong]
         for name, why in provider_orders(right, caller):
             wrong[f"headers.{name}"] = [why]
-    if submission.text is None and submission.html is None:
+    unsubscribe_url = _unsubscribe_url(submission, recipients, link, wrong)
+    values = Personal(variables=submission.variables, unsubscribe_url=unsubscribe_url).values
+    rendered = _rendered(submission, sources if sharing is Sharing.ALONE else None, values, settings, wrong)
+    if submission.template is None and submission.text is None and submission.html is None:
         wrong.setdefault("text", []).append("text or html is needed, with more in it than white space.")
-    if submission.amp_html is not None and submission.html is None:
+    if submission.amp_html is not None and submission.html is None and (sources is None or sources.html is None):
         wrong.setdefault("amp_html", []).append("Needs html beside it, for the readers that know no AMP.")
+    for name, why in faults_of_brought(submission.attachments, submission.brought, settings):
+        wrong.setdefault(name, []).append(why)
     check_options(options, settings, wrong)
     if wrong:
         raise InvalidInput("Some fields are not valid.", fields=wrong)
-    return _draft(submission, boxes, recipients)
+    draft = _draft(submission, boxes, recipients)
+    if sharing is Sharing.ALONE and draft.compose:
+        return draft
+    content = _content(submission, draft, boxes["reply_to"], sources, templated=sharing is Sharing.TEMPLATED)
+    personal = Personal(to=boxes[TO], cc=boxes[CC], variables=submission.variables, unsubscribe_url=unsubscribe_url)
+    subject = rendered.subject if rendered else content.subject or draft.subject
+    return replace(draft, subject=subject, compose=None, content=content, personal=personal)
+
+
+def _unsubscribe_url(submission: Fields, recipients: Mapping[str, str], link: Link | None, wrong: Wrong) -> str:
+    """Return the link by which the recipient unsubscribes, "" if none is asked for, and add what is wrong."""
+    if not submission.unsubscribe:
+        return ""
+    faults = []
+    if link is None:
+        faults.append("The setting PUBLIC_URL is empty, so a link would lead nowhere: ask who runs this service.")
+    if len(recipients) > 1:
+        faults.append(
+            "Needs one recipient: a link that several get cannot tell who unsubscribes. Send one message to each."
+        )
+    if {"list-unsubscribe", "list-unsubscribe-post"} & {name.lower() for name in submission.headers}:
+        faults.append("The headers have List-Unsubscribe already: leave out one of the two.")
+    if faults:
+        wrong["unsubscribe"] = faults
+    return link(next(iter(recipients))) if link and recipients and not faults else ""
+
+
+def _rendered(
+    submission: Fields, sources: Sources | None, values: Mapping[str, Any], settings: Settings, wrong: Wrong
+) -> Rendered | None:
+    """Return the texts that a template makes of the submission's variables, and add what is wrong with them."""
+    if submission.template is None:
+        for name in ("variables", "locale"):
+            if getattr(submission, name):
+                wrong.setdefault(name, []).append("Is for a template; name one as template.")
+        return None
+    for name in ("subject", "text", "html"):
+        if getattr(submission, name):
+            wrong.setdefault(name, []).append("The template has it: leave it out, or leave out template.")
+    if sources is None:  # or each of several messages has its own variables
+        return None
+    try:
+        rendered = engine.render(sources, values)
+    except InvalidInput as error:
+        if wrong:
+            for name, sentences in (error.fields or {}).items():
+                wrong.setdefault(name, []).extend(sentences)
+            return None
+        raise
+    for name, why in texts_broken(rendered.subject, rendered.text, rendered.html, settings):
+        wrong.setdefault(name, []).append(f"Made by the template: {why}")
+    return rendered
 
 
 def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipients: Mapping[str, str]) -> Draft:
     (sender,), to, cc, reply_to = boxes["from"], boxes[TO], boxes[CC], boxes["reply_to"]
     mail_from = (boxes["envelope_from"] or boxes["from"])[0].address
     shown = (sender, *to, *cc, *reply_to)
-    smtputf8 = not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown)))
-    message_id_header = in_brackets(submission.message_id_header) if submission.message_id_header else None
-    if submission.composed:
-        return Draft(
-            sender=sender,
-            mail_from=mail_from,
-            recipients=recipients,
-            subject=submission.subject,
-            message_id_header=message_id_header,
-            smtputf8=smtputf8,
-            content=Content(
-                sender=sender,
-                reply_to=reply_to,
-                headers=submission.headers,
-                text=submission.text,
-                html=submission.html,
-                amp_html=submission.amp_html,
-                calendar=submission.calendar.get("ics"),
-            ),
-            personal=Personal(to=to, cc=cc),
-        )
     return Draft(
         sender=sender,
         mail_from=mail_from,
         recipients=recipients,
         subject=submission.subject,
-        message_id_header=message_id_header,
-        smtputf8=smtputf8,
-        compose=partial(
+        message_id_header=in_brackets(submission.message_id_header) if submission.message_id_header else None,
+        smtputf8=not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown))),
+        compose=None
+        if submission.composed
+        else partial(
             mime.compose,
             sender=sender,
             to=to,
@@ -112,6 +178,34 @@ def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipient
             html=submission.html,
             headers=submission.headers,
         ),
+    )
+
+
+def _content(
+    submission: Fields, draft: Draft, reply_to: Sequence[Mailbox], sources: Sources | None, *, templated: bool
+) -> Content:
+    """Return what several messages may share. ``templated``: the submission's own texts are sources."""
+    content = Content(
+        sender=draft.sender,
+        reply_to=reply_to,
+        headers=submission.headers,
+        text=submission.text,
+        html=submission.html,
+        amp_html=submission.amp_html,
+        calendar=submission.calendar.get("ics"),
+        templated=templated,
+        subject=submission.subject if templated else None,
+    )
+    if sources is None:
+        return content
+    version = str(sources.version_id) if sources.version_id else None
+    return replace(
+        content,
+        templated=True,
+        subject=sources.subject,
+        text=sources.text,
+        html=sources.html,
+        template_version=version,
     )
 
 

@@ -16,6 +16,7 @@ from marshmallow import fields as json
 from marshmallow import validate
 
 from mailbbgun.accept.attached import MOST_FILES, faults
+from mailbbgun.attachments.receive import ReceivedForm
 from mailbbgun.http.schemas import Moment
 from mailbbgun.messages.headers import refusal, reserved, structured
 from mailbbgun.messages.mime import LONGEST_NAME, one_line
@@ -68,6 +69,13 @@ def _subject(value: str, settings: Settings) -> Broken:
         yield "", "Must be one line without control characters."
 
 
+def texts_broken(subject: str, text: str | None, html: str | None, settings: Settings) -> Broken:
+    """Yield the faults of texts that a template made: the field, and a sentence."""
+    yield from (("subject", why) for _, why in _subject(subject, settings))
+    yield from (("text", why) for _, why in _body(text or "", settings))
+    yield from (("html", why) for _, why in _body(html or "", settings))
+
+
 def _headers(value: Mapping[str, str], _: Settings) -> Broken:
     if len(value) > MOST_HEADERS:
         yield "", f"More than {MOST_HEADERS} headers."
@@ -115,6 +123,7 @@ def _priority(value: int, _: Settings) -> Broken:
 class Texts(json.Field[list[str]]):
     """One string or a list of strings."""
 
+    repeatable = True
     expected = "a string or a list of strings"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
@@ -193,11 +202,12 @@ class Fields:
     )
     subject: str = _given(
         json.String(),
-        "One line. It must be given, and may be empty (RFC 5322 §3.6.5).",
+        "One line. It must be given unless there is a template, and may be empty (RFC 5322 §3.6.5).",
         "Your invoice",
         _subject,
+        default="",
     )
-    text: str | None = _text("The plain text; this or html is needed.", "Dear Ann, …", _body)
+    text: str | None = _text("The plain text; this, html or a template is needed.", "Dear Ann, …", _body)
     html: str | None = _text("The HTML; with text as well, readers choose.", "<p>Dear Ann, …</p>", _body)
     amp_html: str | None = _text(
         "AMP for Email: a form of html that some readers show instead of it. Needs html.",
@@ -218,6 +228,24 @@ class Fields:
         {"ics": "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\n…\r\nEND:VCALENDAR\r\n"},
         _calendar,
         default_factory=dict,
+    )
+    template: str | None = _text("The id or name of a template, in place of subject, text and html.", "welcome")
+    variables: Mapping[str, Any] = _given(
+        json.Dict(json.String()),
+        "The values of the template's variables: up to 64 KB.",
+        {"name": "Ann", "order": {"id": 17}},
+        default_factory=dict,
+    )
+    locale: str | None = _text(
+        "The language of the reader, for a template with variants: ja-JP finds ja, and the default if there is none.",
+        "ja-JP",
+    )
+    unsubscribe: bool = _given(
+        json.Boolean(truthy={True}, falsy={False}),
+        "Add List-Unsubscribe with a signed link (RFC 8058), and unsubscribe_url to the variables of a template. "
+        "Needs one recipient.",
+        True,
+        default=False,
     )
     cc: Sequence[str] = _addresses("Recipients who are shown as such.", ["bob@example.com"])
     bcc: Sequence[str] = _addresses("Recipients who are not shown.", ["archive@example.com"])
@@ -240,11 +268,21 @@ class Fields:
         "<1234@example.com>",
         _message_id,
     )
+    #: Files that came beside the fields. They are stored when all else is checked.
+    brought: ReceivedForm | None = field(default=None, repr=False)
+
+    individual: bool | None = _given(
+        json.Boolean(truthy={True}, falsy={False}),
+        "One mail for each recipient in `to`, so that none sees another. The answer is that of a batch.",
+        True,
+        default=None,
+    )
 
     @property
     def composed(self) -> bool:
         """Whether the message is stored as what it is made of; otherwise it is plain, and stored as its MIME."""
-        return self.amp_html is not None or bool(self.calendar) or bool(self.attachments)
+        files = self.attachments or self.brought
+        return self.amp_html is not None or bool(self.calendar or files or self.template or self.unsubscribe)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,6 +369,12 @@ KEPT = tuple(name for name in _OPTIONS if name != "ttl")
 def name_in_json(name: str) -> str:
     """Return a field's name in JSON."""
     return SHAPES[name].data_key or name
+
+
+def rule_of(name: str) -> Rule:
+    """Return the rule for the values of a field or an option that has one."""
+    rule: Rule = next(one.metadata["rule"] for kind in (Fields, Options) for one in fields(kind) if one.name == name)
+    return rule
 
 
 def parted(given: dict[str, Any]) -> tuple[Fields, Options]:

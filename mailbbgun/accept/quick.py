@@ -121,9 +121,11 @@ class Quick:
             return None
         try:
             given = parse_object(request[found.end() :])
-            if _takes_long(given) or given.get("attachments"):
+            if _takes_long(given) or given.get("attachments") or given.get("template") or given.get("unsubscribe"):
                 return None
             submission, options = submission_of(given)
+            if submission.individual:
+                return None
             ending = self._acceptor.accept(submission, who, options.with_key(headers.get("idempotency-key")))
         except (MailBBGunError, ValidationError):
             return None

@@ -16,13 +16,15 @@ OPTIONAL = frozenset({"message_id", *map(name_in_json, SHAPES)}) - {TO, "subject
 class _NewMessage(Schema):
     """The rules that concern several fields. The fields themselves are added below."""
 
+    takes_forms = True
+
     old_message_id = fields.String(
         data_key="message_id", metadata={"description": "The old name of message_id_header.", "deprecated": True}
     )
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         """Let every optional field be null: many clients send null for what they do not give."""
-        field_obj.allow_none = not field_obj.required
+        field_obj.allow_none = not field_obj.required and field_name != "subject"
 
     @pre_load
     def drop_blanks(self, data: Any, **_: Any) -> Any:
@@ -35,6 +37,12 @@ class _NewMessage(Schema):
         said = without_blanks(original, OPTIONAL)
         if all(said.get(name) is None for name in (TO, CC, BCC)):
             raise ValidationError(NEEDS_RECIPIENT, TO)
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def require_subject(self, _data: Any, original: Any, **_: Any) -> None:
+        """Require a subject, also if other fields are wrong. A template has its own."""
+        if "subject" not in original and without_blanks(original, OPTIONAL).get("template") is None:
+            raise ValidationError(fields.Field.default_error_messages["required"], "subject")
 
     @post_load
     def submission(self, data: dict[str, Any], **_: Any) -> tuple[Fields, Options]:

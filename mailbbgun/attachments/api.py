@@ -28,7 +28,7 @@ from mailbbgun.http.gate import caller, needs, reading, signed
 from mailbbgun.http.provided import provided
 from mailbbgun.http.responses import ReadyResponse
 from mailbbgun.http.schemas import REPLAYED, Repeatable
-from mailbbgun.http.uploads.admission import form_limits, read_body, read_form, takes_uploads
+from mailbbgun.http.uploads.admission import read_body, read_form, takes_uploads
 from mailbbgun.http.urls import address_of, next_page
 from mailbbgun.services import Services
 from mailbbgun.tenants import keys
@@ -94,7 +94,7 @@ def upload(headers: dict[str, str | None]) -> Any:
     Each is a part `file` of the form. Messages name them by `id`, or by digest.
     """
     services = provided(Services)
-    answer, replayed = receive.receive(services, caller(), read_form(form_limits(services.settings)), headers["key"])
+    answer, replayed = receive.receive(services, caller(), read_form(), headers["key"])
     return ReadyResponse.of(201, answer, {"Idempotent-Replayed": "true"} if replayed else {})
 
 

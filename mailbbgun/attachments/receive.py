@@ -11,9 +11,11 @@ from uuid import UUID
 from mailbbgun.attachments import repo, store
 from mailbbgun.attachments.schemas import AttachmentShape
 from mailbbgun.attachments.store import Stored
+from mailbbgun.blobs.base import BlobStore
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput
 from mailbbgun.database import idempotency
+from mailbbgun.database.db import Database
 from mailbbgun.http.bad_input import name_of, shown
 from mailbbgun.http.error_responses import INVALID
 from mailbbgun.http.uploads.form import UploadedForm
@@ -43,46 +45,35 @@ class ReceivedFile:
     size: int
 
 
-def checked(form: UploadedForm, fields: Sequence[str]) -> list[ReceivedFile]:
-    """Return the files of a form, in their order. ``fields``: the names that their parts may have.
+class ReceivedForm:
+    """The files of a form, under the names that they have here. Nothing is stored yet."""
 
-    Stores nothing. Raises :class:`InvalidInput` for a file that has another field or no possible name.
-    """
-    wrong: dict[str, list[str]] = {}
-    files = []
-    for file in form.files:
-        if file.field not in fields:
-            names = " and ".join(f"`{one}`" for one in fields)
-            wrong.setdefault(file.field, []).append(f"No file can be sent as this; the fields for files are {names}.")
-            continue
-        name = _FOLDERS.sub("", file.filename)  # a path on the client's machine says nothing here
-        if why := _fault(name):
-            wrong.setdefault(file.field, []).append(why)
-        content_type = file.content_type or mimetypes.guess_type(name)[0] or UNKNOWN_TYPE
-        files.append(ReceivedFile(file.field, name, content_type, file.content_id, file.size))
-    if wrong:
-        raise InvalidInput(INVALID, fields=wrong)
-    return files
+    def __init__(self, form: UploadedForm, fields: Sequence[str]) -> None:
+        """``fields``: the names that the parts of files may have.
 
+        Raises :class:`InvalidInput` for a file that has another field or no possible name.
+        """
+        self._form = form
+        self.files: list[ReceivedFile] = []
+        wrong: dict[str, list[str]] = {}
+        for file in form.files:
+            name = _FOLDERS.sub("", file.filename)  # a path on the client's machine says nothing here
+            if why := _misplaced(file.field, fields) or _fault(name):
+                wrong.setdefault(file.field, []).append(why)
+            kind = file.content_type or mimetypes.guess_type(name)[0] or UNKNOWN_TYPE
+            self.files.append(ReceivedFile(file.field, name, kind, file.content_id, file.size))
+        if wrong:
+            raise InvalidInput(INVALID, fields=wrong)
 
-def stored(services: Services, who: Caller, form: UploadedForm, files: Sequence[ReceivedFile]) -> list[Stored]:
-    """Store the contents of a form's files. Each is durable when this returns, and kept for an hour.
+    def store(self, db: Database, blobs: BlobStore, tenant_id: UUID, *, most: int) -> list[Stored]:
+        """Store the contents of the files. Each is durable when this returns, and kept for an hour.
 
-    Raises what :func:`store.take` raises.
-    """
-    settings = services.settings
-    return [
-        store.take(
-            services.db,
-            services.blobs,
-            who.tenant_id,
-            content,
-            most=settings.MAX_FILE_SIZE,
-            size=file.size,
-            name=file.filename,
-        )
-        for file, content in zip(files, form.contents(), strict=True)
-    ]
+        Raises what :func:`store.take` raises.
+        """
+        return [
+            store.take(db, blobs, tenant_id, content, most=most, size=file.size, name=file.filename)
+            for file, content in zip(self.files, self._form.contents(), strict=True)
+        ]
 
 
 def receive(services: Services, who: Caller, form: UploadedForm, key: str | None) -> tuple[Mapping[str, Any], bool]:
@@ -96,11 +87,12 @@ def receive(services: Services, who: Caller, form: UploadedForm, key: str | None
         raise InvalidInput(INVALID, fields={name: [_no_field(name)] for name, _ in form.fields})
     if not form.files:
         raise InvalidInput(INVALID, fields={FILE: [f"`{FILE}` is required: {_EXAMPLE}."]})
-    files = checked(form, [FILE])
-    contents = stored(services, who, form, files)
+    received = ReceivedForm(form, [FILE])
+    most = services.settings.MAX_FILE_SIZE
+    contents = received.store(services.db, services.blobs, who.tenant_id, most=most)
     named = [
         {"filename": file.filename, "content_type": file.content_type, "sha256": content.sha256}
-        for file, content in zip(files, contents, strict=True)
+        for file, content in zip(received.files, contents, strict=True)
     ]
     claim = None if key is None else idempotency.claim_of(who, key, {"attachments": named})
     rows = [{**its, "md5": one.md5, "size": one.size} for its, one in zip(named, contents, strict=True)]
@@ -117,6 +109,13 @@ def _no_field(name: str) -> str:
     if name == FILE:
         return f"Has no file name, and so is no file: {_EXAMPLE}."
     return f"Unknown field {name_of(name)}; the files are in `{FILE}`, and there is nothing else."
+
+
+def _misplaced(field: str, fields: Sequence[str]) -> str:
+    """Say that a file has a field which takes no files; "" if it takes some."""
+    if field in fields:
+        return ""
+    return f"No file can be sent as {name_of(field)}; files are sent as {' or '.join(map(name_of, fields))}."
 
 
 def _fault(name: str) -> str:

@@ -71,8 +71,8 @@ def take(
     for :data:`repo.GRACE` seconds, and longer if a row refers to it by then.
 
     Raises :class:`TooLarge`; what ``blocks`` raises; :class:`BlobStoreUnavailable`; and
-    :class:`DatabaseUnavailable`. Then nothing is stored, but for a file without a row that
-    ``check.py`` finds if the store vanished in between.
+    :class:`DatabaseUnavailable`. Then there is no row. There may be a file without one, which
+    ``bin/mailbbgun blobs check`` finds: whether a commit that broke off was carried out is not known.
     """
     measured = _Measured(blocks, most, name)
     rest = iter(measured)
@@ -105,7 +105,7 @@ def record(db: Database, blobs: BlobStore, fresh: Stored) -> Stored:
             return fresh
     try:
         blobs.delete([key_of(fresh.tenant_id, fresh.object_id)])
-    except BlobStoreUnavailable as error:  # the upload succeeded; check.py finds the copy
+    except BlobStoreUnavailable as error:  # the upload succeeded; "blobs check" finds the copy
         log.warning("copy_left", extra={"object_id": fresh.object_id, "error": str(error)})
     with db.read(fresh.tenant_id) as session:
         kept = repo.blob(session, fresh.tenant_id, fresh.sha256)
@@ -126,11 +126,13 @@ def _read_ahead(blocks: Iterator[bytes]) -> tuple[list[bytes], bool]:
 
 def _known(db: Database, blobs: BlobStore, whole: Stored) -> Stored | None:
     """Return the tenant's blob with this content, kept for a while longer; None if it must be stored."""
-    with db.write(whole.tenant_id) as session:
+    with db.read(whole.tenant_id) as session:
         found = repo.blob(session, whole.tenant_id, whole.sha256)
-        if found is None:
-            return None
-        repo.keep(session, whole.tenant_id, [whole.sha256])
+    if found is None:
+        return None
+    with db.write(whole.tenant_id) as session:
+        if not repo.keep(session, whole.tenant_id, [whole.sha256]):
+            return None  # it was just deleted
     if blobs.size(key_of(whole.tenant_id, found.object_id)) != found.size:
         return None  # its file is lost; the upload brings it back
     return Stored(whole.tenant_id, found.sha256, found.md5, found.size, found.object_id)

@@ -39,7 +39,8 @@ class BlobStore(Protocol):
 
         A file that was stored under the key before is replaced, whole or not at all. ``size``: how
         many bytes will come, if that is known; it saves memory. What ``blocks`` raises is passed on,
-        and nothing is stored.
+        and nothing is stored. Raises ``ValueError`` if another number of bytes comes; then the file may
+        be gone that was stored before.
         """
 
     def open(self, key: str) -> AbstractContextManager[Iterator[bytes]]:
@@ -81,6 +82,12 @@ class BlobStore(Protocol):
 
     def close(self) -> None:
         """Close every connection."""
+
+
+def check_size(size: int, said: int | None) -> None:
+    """Raise ``ValueError`` if a file has another size than was said."""
+    if said is not None and size != said:
+        raise ValueError(f"a file of {said} bytes was announced, and {size} or more have come")
 
 
 def checked(key: str) -> str:

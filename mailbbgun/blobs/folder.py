@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from mailbbgun.blobs.base import BLOCK, StoredFile, checked
+from mailbbgun.blobs.base import BLOCK, StoredFile, check_size, checked
 from mailbbgun.core.errors import BlobMissing, BlobStoreUnavailable
 
 #: The folder of files that are being written.
@@ -49,7 +49,6 @@ class Folder:
                 os.close(probe)
 
     def put(self, key: str, blocks: Iterable[bytes], size: int | None = None) -> int:
-        del size
         target, part = self._path(key), self._parts / uuid4().hex
         written = 0
         with _translated(self._root):
@@ -60,6 +59,7 @@ class Folder:
                     with _translated(self._root):  # not around the loop: what the blocks raise is not ours
                         _write(file, block)
                     written += len(block)
+                check_size(written, size)
                 with _translated(self._root):
                     os.fsync(file)
             finally:

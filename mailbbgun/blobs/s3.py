@@ -16,7 +16,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from minio.lifecycleconfig import AbortIncompleteMultipartUpload, LifecycleConfig, Rule
 
-from mailbbgun.blobs.base import BLOCK, StoredFile, checked
+from mailbbgun.blobs.base import BLOCK, StoredFile, check_size, checked
 from mailbbgun.blobs.url import Bucket
 from mailbbgun.core.errors import BlobMissing, BlobStoreUnavailable, ConfigurationError
 
@@ -80,6 +80,8 @@ class S3:
             self._client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]  # it takes nothing
         else:
             self._client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]  # it takes nothing
+        # It would log each request that it repeats. What fails in the end is an error of ours.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
         self._puts = threading.BoundedSemaphore(PUTS_AT_ONCE)
 
     def prepare(self) -> None:
@@ -99,7 +101,7 @@ class S3:
                 raise self._away("there is no such bucket", refused=True)
 
     def put(self, key: str, blocks: Iterable[bytes], size: int | None = None) -> int:
-        reader = _Reader(blocks)
+        reader = _Reader(blocks, size)
         with self._puts, self._translated(reader):
             known = -1 if size is None else size
             self._client.put_object(
@@ -110,6 +112,11 @@ class S3:
                 part_size=PART if size is None or size > PART else 0,
                 num_parallel_uploads=1,
             )
+        try:
+            reader.end()
+        except ValueError:  # S3 has taken what was announced
+            self.delete([key])
+            raise
         return reader.read_bytes
 
     @contextmanager
@@ -216,8 +223,9 @@ class S3:
 class _Reader:
     """Gives blocks as a file that is read once."""
 
-    def __init__(self, blocks: Iterable[bytes]) -> None:
-        self._blocks = iter(blocks)
+    def __init__(self, blocks: Iterable[bytes], size: int | None) -> None:
+        """``size``: how many bytes were announced."""
+        self._blocks, self._size = iter(blocks), size
         self._rest = b""
         self.read_bytes = 0
         #: What the blocks raised.
@@ -229,12 +237,25 @@ class _Reader:
         while wanted:
             block = self._rest or self._next()
             if not block:
+                self._check(self.read_bytes + size - wanted)
                 break
             pieces.append(block[:wanted])
             self._rest = block[wanted:]
             wanted -= len(pieces[-1])
         self.read_bytes += size - wanted
         return b"".join(pieces)
+
+    def end(self) -> None:
+        """Raise ``ValueError`` if there is more than was announced."""
+        if self._size is not None:
+            self._check(self.read_bytes + len(self._rest or self._next()))
+
+    def _check(self, size: int) -> None:
+        try:
+            check_size(size, self._size)
+        except ValueError as error:
+            self.error = error
+            raise
 
     def _next(self) -> bytes:
         try:

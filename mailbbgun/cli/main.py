@@ -5,12 +5,15 @@ from click.shell_completion import get_completion_class
 
 from mailbbgun.cli.accounts import account
 from mailbbgun.cli.audit import audit
+from mailbbgun.cli.batches import batch
 from mailbbgun.cli.blobs import blobs
 from mailbbgun.cli.domains import domain
 from mailbbgun.cli.encryption import encryption, keys
 from mailbbgun.cli.keys import key
 from mailbbgun.cli.messages import message
+from mailbbgun.cli.send import send
 from mailbbgun.cli.status import status
+from mailbbgun.cli.templates import template
 from mailbbgun.cli.tenants import tenant
 from mailbbgun.cli.terminal import PROGRAM
 from mailbbgun.core.process import CONTEXT, version_option
@@ -21,7 +24,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.group(context_settings=CONTEXT)
 @version_option
 def main() -> None:
-    """Messages, files, tenants, API keys, SMTP accounts, domains and encryption keys of Mail BB Gun.
+    """Messages, files, templates, tenants, API keys, SMTP accounts, domains and encryption keys of Mail BB Gun.
 
     Works on the database that the settings name, whether or not the service runs. Exit codes: 0
     done, 1 not done, 2 wrong usage, 78 a setting is wrong.
@@ -39,5 +42,5 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 
-for command in (status, message, tenant, key, account, domain, blobs, audit, encryption, keys):
+for command in (status, message, batch, send, template, tenant, key, account, domain, blobs, audit, encryption, keys):
     main.add_command(command)

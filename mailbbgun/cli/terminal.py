@@ -1,9 +1,11 @@
 """What all commands share: opening services, validating options, printing."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -47,6 +49,17 @@ class Limit(click.ParamType[int | None, str]):
 
 
 LIMIT = Limit()
+
+
+class CallersPath(click.Path):
+    """A file. A relative path begins where the caller stands: ``bin/mailbbgun`` itself moves to another folder."""
+
+    def __init__(self, *, exists: bool) -> None:
+        super().__init__(exists=exists, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, as a ``Path``."""
+        return super().convert(Path(os.environ.get("CALLED_FROM", "."), value), param, ctx)
 
 
 def as_json(command: Command) -> Command:

@@ -42,6 +42,10 @@ class _Sequence:
 
     def next(self) -> int:
         """Return the 128 bits of the next id."""
+        return self.take(1)[0]
+
+    def take(self, n: int) -> list[int]:
+        """Return the 128 bits of the next ``n`` ids. No other id sorts between two of them."""
         now = time.time_ns() // 1_000_000
         with self._lock:
             seed, noise = next(self._random, None) or self._drawn()
@@ -50,9 +54,12 @@ class _Sequence:
                 self._counter = seed & ((1 << (_COUNTER_BITS - 1)) - 1)
             else:
                 self._counter += 1
-            milliseconds, counter = self._milliseconds, self._counter
-        tail = (counter << 32) | noise
-        return (milliseconds << 80) | _VERSION_7 | ((tail >> 62) << 64) | _VARIANT | (tail & ((1 << 62) - 1))
+            milliseconds, first = self._milliseconds, self._counter
+            self._counter += n - 1
+        stamp = (milliseconds << 80) | _VERSION_7 | _VARIANT
+        noises = (noise,) if n == 1 else (noise, *struct.unpack(f"<{n - 1}I", os.urandom(4 * (n - 1))))
+        tails = [((first + place) << 32) | noise for place, noise in enumerate(noises)]
+        return [stamp | ((tail >> 62) << 64) | (tail & ((1 << 62) - 1)) for tail in tails]
 
     def _drawn(self) -> tuple[int, int]:
         # A system call releases the GIL, and it takes milliseconds to get it back from other
@@ -67,6 +74,14 @@ _sequence = _Sequence()
 def new_id() -> UUID:
     """Return a new UUIDv7 that sorts after all earlier ones of this process."""
     return UUID(int=_sequence.next())
+
+
+def new_ids(n: int) -> list[UUID]:
+    """Return ``n`` new ids as :func:`new_id` makes them, in half the time.
+
+    No other id of this process sorts between the first and the last of them.
+    """
+    return [UUID(int=one) for one in _sequence.take(n)]
 
 
 def first_id_at(moment: datetime) -> UUID:

@@ -41,6 +41,7 @@ from mailbbgun.messages.repo import of_test_messages
 from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
 
 _IDLE = and_(Delivery.status == PENDING, Delivery.lease_owner.is_(None))
+_CANCELLED = {"status": CANCELLED, "next_attempt_at": None, "published_at": None, "finished_at": db_now()}
 
 
 class Result(NamedTuple):
@@ -205,8 +206,16 @@ def cancel(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: b
 
     ``tests_only``: only if it is a test message.
     """
-    ended = {"status": CANCELLED, "next_attempt_at": None, "published_at": None, "finished_at": db_now()}
-    return _by_hand(session, _OneMessage(tenant_id, message_id, tests_only), _IDLE, ended, Kind.CANCELLED)
+    this = Delivery.message_id == message_id
+    return _by_hand(session, _Chosen(tenant_id, this, tests_only), _IDLE, _CANCELLED, Kind.CANCELLED)
+
+
+def cancel_all(
+    session: Session, tenant_id: UUID, messages: ColumnElement[bool], *, tests_only: bool = False
+) -> Sequence[str]:
+    """Do what :func:`cancel` does for many messages of a tenant: those that the condition ``messages`` holds for."""
+    these = Delivery.message_id.in_(select(MESSAGES.c.id).where(messages))
+    return _by_hand(session, _Chosen(tenant_id, these, tests_only), _IDLE, _CANCELLED, Kind.CANCELLED)
 
 
 def retry(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Sequence[str]:
@@ -222,25 +231,24 @@ def retry(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bo
     }
     kept = {"attempts": func.coalesce(Delivery.attempts, Delivery.tries)}
     waits = _IDLE & (Delivery.next_attempt_at > db_now())
-    return _by_hand(
-        session, _OneMessage(tenant_id, message_id, tests_only), or_(failed, waits), due | fresh | kept, Kind.RETRIED
-    )
+    message = _Chosen(tenant_id, Delivery.message_id == message_id, tests_only)
+    return _by_hand(session, message, or_(failed, waits), due | fresh | kept, Kind.RETRIED)
 
 
-class _OneMessage(NamedTuple):
-    """The message that a person changes."""
+class _Chosen(NamedTuple):
+    """The messages that a person changes: ``messages`` is a condition on the ``message_id`` of deliveries."""
 
     tenant_id: UUID
-    message_id: UUID
+    messages: ColumnElement[bool]
     tests_only: bool
 
 
 def _by_hand(
-    session: Session, message: _OneMessage, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind
+    session: Session, chosen_: _Chosen, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind
 ) -> Sequence[str]:
-    tenant_id, message_id, tests_only = message
+    tenant_id, messages, tests_only = chosen_
     tests = of_test_messages(DELIVERIES.c.message_id, tenant_id, tests_only)
-    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id, *tests)
+    its = (Delivery.tenant_id == tenant_id, messages, *tests)
     # Lock in order of id, as claims do, so that the two cannot deadlock.
     locked = select(Delivery.id).where(*its, which).order_by(Delivery.id).with_for_update()
     chosen = locked.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
@@ -249,13 +257,14 @@ def _by_hand(
         .where(DELIVERIES.c.id.in_(select(chosen.c.id)), DELIVERIES.c.tenant_id == tenant_id, *tests)
         .values(**values)
     )
-    changed = session.execute(statement.returning(DELIVERIES.c.id, DELIVERIES.c.address)).all()
-    events = [log.event(tenant_id, message_id, identifier, kind, {}) for identifier, _ in changed]
+    its_columns = (DELIVERIES.c.message_id, DELIVERIES.c.id, DELIVERIES.c.address)
+    changed = session.execute(statement.returning(*its_columns)).all()
+    events = [log.event(tenant_id, message_id, identifier, kind, {}) for message_id, identifier, _ in changed]
     log.append(session, events)
     if changed:
-        keys = sum_up(session, [message_id], tenant_id, tests_only)
-        log.log_after_commit(session, events, [keys.get(message_id)] * len(events))
-    return [address for _, address in changed]
+        keys = sum_up(session, [message_id for message_id, _, _ in changed], tenant_id, tests_only)
+        log.log_after_commit(session, events, [keys.get(one["message_id"]) for one in events])
+    return [address for _, _, address in changed]
 
 
 def sum_up(

@@ -13,10 +13,19 @@ from werkzeug.exceptions import HTTPException
 from mailbbgun.core.errors import InvalidInput, MalformedBody, TooLarge, UnsupportedMediaType
 from mailbbgun.http.bad_input import name_of, sentences, shown
 from mailbbgun.http.error_responses import INVALID, BodyLimit, too_large
-from mailbbgun.http.strict_json import parse_object
+from mailbbgun.http.strict_json import MOST_STRUCTURE, parse_object
+from mailbbgun.http.uploads.admission import read_form
+from mailbbgun.http.uploads.fields import TAKES_FORMS, as_object
+from mailbbgun.http.uploads.multipart import FORM
 
 #: Location of arguments → what one argument is called there.
 NOUNS = {"json": "field", "query": "parameter", "headers": "header"}
+
+#: The attribute of a schema whose bodies may have so many characters outside strings, instead of MOST_STRUCTURE.
+STRUCTURE = "most_structure"
+
+#: The attribute of a schema whose bodies have a limit of their own: a function that returns it, in bytes.
+MOST_BYTES = "most_bytes"
 
 #: The attribute of a query's field in which a ``+`` is not a blank.
 PLUS = "plus"
@@ -46,7 +55,8 @@ class Parser(FlaskParser):
     def load_json(self, req: Request, schema: marshmallow.Schema) -> Any:
         """Return the object in the body, and keep it as ``g.body``.
 
-        The body may be missing if the schema requires no field.
+        The body may be missing if the schema requires no field. If the schema takes forms, the body
+        may be one; then it is kept as ``g.form``.
         """
         if (
             not any(field.required for field in schema.fields.values())
@@ -54,13 +64,20 @@ class Parser(FlaskParser):
             and not req.headers.get("Transfer-Encoding")
         ):
             return {}
+        if req.mimetype == FORM and hasattr(schema, TAKES_FORMS):
+            g.form = read_form()
+            g.body = as_object(g.form.fields, schema)
+            return g.body
         charset = req.mimetype_params.get("charset", "utf-8").lower()
         if req.mimetype != "application/json" or charset not in ("utf-8", "utf8", "us-ascii"):
             said = f"Content-Type is {shown(req.content_type)}" if req.content_type else "there is no Content-Type"
             raise UnsupportedMediaType(f"Send JSON in UTF-8 and say so: -H 'Content-Type: application/json'; {said}.")
         if (encoding := req.headers.get("Content-Encoding", "identity")) != "identity":
             raise UnsupportedMediaType(f"Send the body without Content-Encoding, not as {shown(encoding)}.")
-        g.body = parse_object(_read(req))
+        raw = _read(req)
+        if (most := getattr(schema, MOST_BYTES, None)) is not None and len(raw) > (limit := most()):
+            raise TooLarge(f"The request's body is larger than {limit} bytes, the limit of such a request.")
+        g.body = parse_object(raw, getattr(schema, STRUCTURE, MOST_STRUCTURE))
         return g.body
 
     def load_querystring(self, req: Request, schema: marshmallow.Schema) -> Any:

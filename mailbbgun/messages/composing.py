@@ -29,6 +29,7 @@ from mailbbgun.messages.body import LINE, encoded
 from mailbbgun.messages.contents import Content, File, Personal
 from mailbbgun.messages.filenames import content_type, disposition
 from mailbbgun.smtp.spooled import header_of
+from mailbbgun.templates import engine
 
 #: Types whose parts may not be encoded as base64 (RFC 2046 §5.1 and §5.2.1). Files of such a type go as
 #: ``application/octet-stream``, so that their bytes stay as they are.
@@ -105,7 +106,7 @@ def compose(content: Content, own: Own) -> Composed:
     Raises :class:`InvalidInput` with the field whose value cannot be sent in its header, or would
     break out of it.
     """
-    texts = texts_of(content, own.subject, own.personal.variables)
+    texts = texts_of(content, own.subject, own.personal.values)
     head, names = mime.header(
         sender=content.sender,
         to=own.personal.to,
@@ -114,7 +115,7 @@ def compose(content: Content, own: Own) -> Composed:
         subject=texts.subject,
         message_id_header=own.message_id_header,
         date=own.created_at,
-        headers=content.headers,
+        headers={**content.headers, **own.personal.headers},
     )
     part = _Nesting(own.id).message(content, texts)
     pieces = _joined([head + b"MIME-Version: 1.0\r\n" + part.header + b"\r\n", *part.body])
@@ -123,9 +124,15 @@ def compose(content: Content, own: Own) -> Composed:
 
 
 def texts_of(content: Content, subject: str, variables: Mapping[str, Any]) -> Texts:
-    """Return the texts of a message with this subject and these variables."""
-    del variables
-    return Texts(subject, content.text, content.html, content.amp_html)
+    """Return the texts of a message with this subject and these variables.
+
+    Raises :class:`TemplateRefused` if a template cannot be rendered with them: accept has seen that it can.
+    """
+    if not content.templated:
+        return Texts(subject, content.text, content.html, content.amp_html)
+    # The subject was rendered when the message was accepted.
+    rendered = engine.render(engine.Sources("", content.text, content.html), variables)
+    return Texts(subject, rendered.text, rendered.html, content.amp_html)
 
 
 def encoded_size(size: int) -> int:

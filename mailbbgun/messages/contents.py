@@ -96,6 +96,23 @@ class Personal:
     to: Sequence[Mailbox] = ()
     cc: Sequence[Mailbox] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
+    #: The link by which its recipient unsubscribes. Empty: it has none.
+    unsubscribe_url: str = ""
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The values of a template's variables."""
+        if not self.unsubscribe_url:
+            return self.variables
+        return {"unsubscribe_url": self.unsubscribe_url, **self.variables}
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of its link (RFC 2369 §3.2, RFC 8058 §3.1)."""
+        if not self.unsubscribe_url:
+            return {}
+        link = {"List-Unsubscribe": f"<{self.unsubscribe_url}>"}
+        return link | {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
 
     def row(self) -> dict[str, Any]:
         """Return the value of ``messages.personal``."""
@@ -103,6 +120,7 @@ class Personal:
             "to": [_pair(box) for box in self.to],
             "cc": [_pair(box) for box in self.cc],
             "variables": self.variables,
+            "unsubscribe_url": self.unsubscribe_url,
         }
         return {name: value for name, value in given.items() if value}
 
@@ -113,6 +131,7 @@ class Personal:
             to=tuple(Mailbox(*pair) for pair in row.get("to", ())),
             cc=tuple(Mailbox(*pair) for pair in row.get("cc", ())),
             variables=row.get("variables", {}),
+            unsubscribe_url=row.get("unsubscribe_url", ""),
         )
 
 

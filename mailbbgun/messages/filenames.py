@@ -15,7 +15,8 @@ _ASCII_SIZE = 60
 
 # Characters that need no quoting in an RFC 2231 value (attribute-char), less a few that some readers misread.
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_QUOTABLE = re.compile(r"[ !#-\[\]-~]+")  # printable ASCII but quote and backslash
+# Printable ASCII but quote and backslash, and no blank at either end or beside another: readers strip those.
+_QUOTABLE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,10}$")
 # Letters that Unicode does not decompose.
 _LETTERS = str.maketrans({
@@ -41,7 +42,8 @@ def parameter(name: str, value: str) -> list[str]:
     A value of short plain ASCII is one quoted string. Any other is written in UTF-8 as RFC 2231 §4
     says, and in several pieces if it is long (§3). No piece ends within a character.
     """
-    if _QUOTABLE.fullmatch(value) and len(name) + len(value) + 4 < LINE:
+    # Some readers would decode what looks like an encoded word.
+    if _QUOTABLE.fullmatch(value) and "=?" not in value and len(name) + len(value) + 4 < LINE:
         return [f'{name}="{value}"']
     whole = "".join(map(_escaped, value))
     if len(name) + len(whole) + 12 < LINE:

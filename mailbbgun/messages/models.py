@@ -83,6 +83,8 @@ class Message(Owned, Base):
     useful_until: Mapped[datetime | None] = mapped_column(UTCDateTime())
     tags: Mapped[list[str]] = mapped_column(JSON)
     meta: Mapped[dict[str, Any]] = mapped_column("metadata", JSON)
+    #: The batch that it came with; its rows' ids are in the range that the batch's row names.
+    batch_id: Mapped[UUID | None]
     #: Compressed by LZ4 if PostgreSQL has it (migration 0003).
     raw: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     content_id: Mapped[UUID | None] = mapped_column(ForeignKey("contents.id"))
@@ -200,6 +202,11 @@ class Delivery(LeaseColumns, Owned, Base):
     reply_code: Mapped[int | None] = mapped_column(SmallInteger)
     reply: Mapped[str | None] = mapped_column(Text)
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether a worker has claimed it, so that it may be sent at this moment."""
+        return self.lease_owner is not None
 
     @property
     def attempts_made(self) -> int:

@@ -30,6 +30,8 @@ from mailbbgun.queues.overflow import Overflow
 
 #: Message ids that may wait, for each lane and delay.
 BUFFER = 10_000
+#: Message ids of batches that may wait, for each lane. Beyond it the workers' tick hints a batch.
+BULK_BUFFER = 200_000
 #: Message ids in one publish, at most.
 BATCH = 500
 #: Seconds between a publish and its mark.
@@ -123,6 +125,19 @@ class Publisher:
         """
         self._lanes[lane].offer(message_id, delay)
 
+    def takes(self, lane: str, n: int) -> bool:
+        """Return whether :meth:`offer_marked` would publish ``n`` messages of this lane soon."""
+        return self._lanes[lane].takes(n)
+
+    def offer_marked(self, lane: str, message_ids: Sequence[UUID]) -> None:
+        """Hand over messages whose deliveries were stored as hinted. Never waits.
+
+        The mark costs the database as much as the rest of a message of a batch, so it is stored with
+        them. While the queue is away these hints wait here. If this process dies meanwhile, a sweep
+        finds that they are lost.
+        """
+        self._lanes[lane].offer_marked(message_ids)
+
     def close(self, timeout: float = 5.0) -> None:
         """Publish the waiting hints, for up to ``timeout`` seconds, and stop."""
         until = time.monotonic() + timeout
@@ -139,6 +154,8 @@ class _Lane:
         self._queue = queue
         self._lane = lane
         self._waiting: dict[int, deque[UUID]] = defaultdict(lambda: deque(maxlen=BUFFER))  # by delay
+        self._marked: deque[UUID] = deque()  # those that need no mark
+        self._away = False  # whether the last work failed
         # When each message was published, in monotonic seconds, oldest first. Only the thread uses this.
         self._unmarked: dict[UUID, float] = {}
         self._bell = threading.Event()
@@ -149,11 +166,24 @@ class _Lane:
     def offer(self, message_id: UUID, delay: int) -> None:
         with self._lock:
             self._waiting[delay].append(message_id)
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name=f"publisher-{self._lane}", daemon=True)
-                thread.start()
-                self._thread = thread  # not before: if it cannot start, the next offer must try again
+            self._start()
         self._bell.set()
+
+    def takes(self, n: int) -> bool:
+        return not self._away and len(self._marked) + n <= BULK_BUFFER
+
+    def offer_marked(self, message_ids: Sequence[UUID]) -> None:
+        with self._lock:
+            self._marked.extend(message_ids)
+            self._start()
+        self._bell.set()
+
+    def _start(self) -> None:
+        """Start the thread if it does not run. The caller has the lock."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name=f"publisher-{self._lane}", daemon=True)
+            thread.start()
+            self._thread = thread  # not before: if it cannot start, the next offer must try again
 
     def stop(self) -> None:
         self._stopping.set()
@@ -177,6 +207,7 @@ class _Lane:
             except Exception:  # a bug must not end the lane; the sweep hints what was lost
                 log.exception("publisher_failed", extra={"lane": self._lane})
                 failures += 1
+            self._away = failures > 0
             if failures:
                 self._bell.set()
                 self._stopping.wait(BACK_OFF[min(failures, len(BACK_OFF)) - 1])
@@ -190,6 +221,11 @@ class _Lane:
             self._mark(MARK_SECONDS)
             if len(batch[1]) < BATCH:
                 self._stopping.wait(rest_after(time.monotonic() - started))
+        while marked := self._next_marked():
+            self._publish_marked(marked)
+            if any(self._waiting.values()):  # single messages do not wait behind a batch
+                self._bell.set()
+                return
         self._mark(0.0 if self._stopping.is_set() else MARK_SECONDS)
 
     def _next_batch(self) -> tuple[int, list[UUID]] | None:
@@ -199,11 +235,25 @@ class _Lane:
                     return delay, [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
         return None
 
-    def _publish(self, delay: int, batch: list[UUID]) -> None:
+    def _next_marked(self) -> list[UUID]:
+        with self._lock:
+            return [self._marked.popleft() for _ in range(min(BATCH, len(self._marked)))]
+
+    def _publish_marked(self, batch: list[UUID]) -> None:
+        """Publish hints of deliveries that say they are hinted. If it fails, they stay here."""
+        try:
+            self._publish(None, batch)
+        except BaseException:
+            with self._lock:
+                self._marked.extendleft(reversed(batch))
+            raise
+
+    def _publish(self, delay: int | None, batch: list[UUID]) -> None:
+        """Publish hints, with a delay in seconds or 0. None: at once, and they need no mark."""
         started = time.monotonic()
-        _hint(self._queue, self._lane, batch, delay)
+        _hint(self._queue, self._lane, batch, delay or 0)
         self._outages.worked("queue", "publish")
-        if not delay:
+        if delay == 0:
             self._unmarked |= dict.fromkeys(batch, started)
 
     def _mark(self, age: float) -> None:

@@ -178,6 +178,13 @@ def senders(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: 
     )
 
 
+def has_body(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> bool:
+    """Say whether a tenant's message still has a body, if there is such a message. It keeps it until the commit."""
+    its = (Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
+    bodies = select(or_(Message.raw.is_not(None), Message.content_id.is_not(None)))
+    return session.scalar(bodies.where(*its).with_for_update()) is not False
+
+
 def lane(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> str:
     """Return the lane of a message's hints."""
     its = (

@@ -218,6 +218,9 @@ class DeliveryShape(Schema):
         _last_reply, metadata={"type": "string", "nullable": True, "example": "250 2.0.0 Ok: queued as 4XyZ"}
     )
     next_attempt_at = Time(allow_none=True)
+    in_hand = fields.Boolean(
+        metadata={"description": "Whether a worker has it in hand: it may be sent at this moment, whatever you do."}
+    )
     finished_at = Time(allow_none=True)
 
 

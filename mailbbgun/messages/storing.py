@@ -69,6 +69,21 @@ def steps(dialect: str, new: New, contents: Sequence[StoredContent], events: Sta
     return [*(StatementStep(compiled, given) for compiled, given in (*before, *tables) if given), events]
 
 
+def content_steps(dialect: str, contents: Sequence[StoredContent]) -> list[StatementStep]:
+    """Return the statements that store contents, for messages that are stored by other statements."""
+    if dialect == "postgresql":
+        made_of = [{**row, "made_of": b2a_base64(row["made_of"]).decode()} for row in _content_rows(contents)]
+        return [StatementStep(_contents_alone(), [{"contents": rows(made_of), "files": rows(_file_rows(contents))}])]
+    given = zip(_of_contents(), (_content_rows(contents), _file_rows(contents)), strict=True)
+    return [StatementStep(compiled, rows_of) for compiled, rows_of in given if rows_of]
+
+
+@cache
+def _contents_alone() -> CompiledStatement:
+    first, second = _contents_inserted()
+    return CompiledStatement(second.add_cte(first.cte("c")))
+
+
 def copied(table: Table, values: Mapping[str, Any]) -> Insert:
     """Return a statement that inserts the rows of a recordset (``database/sql.py``) into a table.
 
@@ -94,12 +109,17 @@ def _all_at_once(events: CompiledStatement, *, with_contents: bool) -> CompiledS
 
 
 def _contents_before() -> tuple[CTE, ...]:
+    first, second = _contents_inserted()
+    return first.cte("c"), second.cte("f")
+
+
+def _contents_inserted() -> tuple[Insert, Insert]:
     content = given_rows("contents", CONTENTS, CONTENT_COLUMNS, made_of=Text())
     made_of = func.decode(content["made_of"], "base64")
     file = given_rows("files", CONTENT_FILES, FILE_COLUMNS)
     return (
-        _copied_unless_there(CONTENTS, content | {"made_of": made_of}).cte("c"),
-        _copied_unless_there(CONTENT_FILES, file).cte("f"),
+        _copied_unless_there(CONTENTS, content | {"made_of": made_of}),
+        _copied_unless_there(CONTENT_FILES, file),
     )
 
 

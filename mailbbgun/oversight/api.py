@@ -35,6 +35,8 @@ _FORBIDDEN = f"The API key lacks the scope {Scope.WRITE}, or may not send to suc
 def cancel(message_id: UUID) -> Any:
     """Cancel what has not left yet
 
+    Nothing that is CANCELLED in the answer is ever sent. What a worker is sending is waited for, for
+    two seconds; a delivery that is `in_hand` after that may still be sent.
     A key must be allowed to send what this cancels: a team key to its guests only, one with senders from these only.
     """
     who, db = caller(), provided(Services).db

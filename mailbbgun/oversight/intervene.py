@@ -3,6 +3,7 @@
 The API and the command line both use this.
 """
 
+import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -15,6 +16,9 @@ from mailbbgun.events import record, rescheduling
 from mailbbgun.messages import find, repo
 from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.lanes import lane_of
+
+#: Seconds to wait for deliveries that a worker is sending, at most, and between two looks at them.
+PATIENCE, LOOK_SECONDS = 2.0, 0.05
 
 #: Hands a message's id to the queue, on a lane.
 Offer = Callable[[str, UUID], None]
@@ -34,21 +38,35 @@ class Changed(NamedTuple):
 
 
 def cancel(
-    db: Database, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False, permit: Permit | None = None
+    db: Database,
+    tenant_id: UUID,
+    message_id: UUID,
+    *,
+    tests_only: bool = False,
+    permit: Permit | None = None,
+    patience: float = PATIENCE,
 ) -> Changed:
     """Cancel the deliveries that have not left yet and that no worker is sending.
 
-    Calls ``permit``, if there is one, before this is committed. Raises what ``permit`` does,
+    Waits up to ``patience`` seconds for those that a worker is sending, and cancels those that come
+    back unsent. Those that are still in hand after that may be sent, now or later: the message shows
+    them as such. Calls ``permit``, if there is one, before this is committed. Raises what ``permit`` does,
     :class:`NotFound`, or :class:`Conflict` if there is no such delivery.
     """
-    with db.write(tenant_id, tests_only=tests_only) as session:
-        cancelled = record.cancel(session, tenant_id, message_id, tests_only=tests_only)
-        if cancelled and permit:
-            permit(session, cancelled)
-    message = _shown(db, tenant_id, message_id, tests_only)
+    until, cancelled = time.monotonic() + patience, 0
+    while True:
+        with db.write(tenant_id, tests_only=tests_only) as session:
+            found = record.cancel(session, tenant_id, message_id, tests_only=tests_only)
+            if found and permit:
+                permit(session, found)
+        cancelled += len(found)
+        message = _shown(db, tenant_id, message_id, tests_only)
+        if not any(one.in_hand for one in message["deliveries"]) or time.monotonic() >= until:
+            break
+        time.sleep(LOOK_SECONDS)
     if not cancelled:
         raise Conflict(f"Nothing left to cancel: {_standing(message)}.")
-    return Changed(message, len(cancelled))
+    return Changed(message, cancelled)
 
 
 def retry(
@@ -68,6 +86,8 @@ def retry(
     waits.
     """
     with db.write(tenant_id, tests_only=tests_only) as session:
+        if not repo.has_body(session, tenant_id, message_id, tests_only=tests_only):
+            raise Conflict("It cannot be sent again: its body was deleted, as RETENTION_DAYS says.")
         retried = record.retry(session, tenant_id, message_id, tests_only=tests_only)
         if retried and permit:
             permit(session, retried)
@@ -125,7 +145,7 @@ def _shown(db: Database, tenant_id: UUID, message_id: UUID, tests_only: bool) ->
 def _standing(message: dict[str, Any]) -> str:
     """Return why nothing of a message can be changed."""
     pending = [one for one in message["deliveries"] if one.status == PENDING]
-    if any(one.lease_owner for one in pending):
+    if any(one.in_hand for one in pending):
         return "it is being sent at this moment"
     if any(one.next_attempt_at is None for one in pending):
         return "it is held until its tenant is active again"

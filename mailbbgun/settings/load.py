@@ -134,10 +134,11 @@ def _check_contents(settings: Settings) -> None:
             Pattern.read(entry)
         except ValueError as error:
             raise ConfigurationError(f"ALLOWED_HOSTS: {error}") from error
-    try:
-        public_url(settings.PUBLIC_URL or "http://localhost")
-    except ValueError as error:
-        raise ConfigurationError(f"PUBLIC_URL: {error}") from error
+    for name in ("PUBLIC_URL", "CDN_URL"):
+        try:
+            public_url(getattr(settings, name) or "http://localhost")
+        except ValueError as error:
+            raise ConfigurationError(f"{name}: {error}") from error
     try:
         Allowed.read(settings.ALLOW_PRIVATE_HOSTS)
     except ValueError as error:

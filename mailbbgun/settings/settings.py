@@ -225,6 +225,28 @@ class Settings(Derived):
         least=0,
         most=36_500,
     )
+    MAX_BULK_EMAILS: int = _setting(1000, "Most messages of one batch.", least=1, most=10_000)
+    MAX_BATCH_SIZE: int = _setting(
+        8_388_608,
+        "Largest body of a request to send a batch. While one is read, other requests of its API process may "
+        "wait for up to a second for each 8 MiB.",
+        least=1024,
+        most=1_000_000_000,
+    )
+    RETENTION_DAYS: int = _setting(
+        0,
+        "How many days after it was accepted a message's body is kept: its MIME, texts and files. A message that is "
+        "still pending keeps it longer. 0: for ever.",
+        least=0,
+        most=36_500,
+    )
+    METADATA_DAYS: int = _setting(
+        0,
+        "How many days after it was accepted all else is kept of a message that is not pending: who got it, what "
+        "became of it, its events. 0: for ever.",
+        least=0,
+        most=36_500,
+    )
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 
     RETRY_DELAYS: tuple[int, ...] = _setting(

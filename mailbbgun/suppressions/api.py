@@ -1,4 +1,4 @@
-"""The HTTP routes of suppressions: list, add, remove, import and export."""
+"""The HTTP routes of suppressions: list, add, remove, import and export; and the page to unsubscribe."""
 
 import codecs
 from collections.abc import Iterator, Sequence
@@ -8,22 +8,26 @@ from uuid import UUID
 from flask import Response, request, stream_with_context
 
 from mailbbgun.core.caller import Caller, KeyKind, Scope
-from mailbbgun.core.errors import Forbidden, InvalidInput, NotFound, UnsupportedMediaType
+from mailbbgun.core.errors import Forbidden, InvalidInput, NotFound, RateLimited, UnsupportedMediaType
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading
 from mailbbgun.http.provided import provided
 from mailbbgun.http.urls import next_page
+from mailbbgun.limits.request_rates import Rates
 from mailbbgun.services import Services
-from mailbbgun.suppressions import repo, schemas, transfer
+from mailbbgun.suppressions import page, repo, schemas, transfer
+from mailbbgun.suppressions.links import Link, UnsubscribeLinks
 from mailbbgun.suppressions.models import Suppression
 from mailbbgun.suppressions.repo import Entry
 from mailbbgun.suppressions.suppress import suppress
+from mailbbgun.suppressions.unsubscribe import unsubscribe
 from mailbbgun.tenants.authenticate import Authenticator
 
 blueprint = Blueprint("suppressions", __name__, description="Recipients that nothing is sent to.")
 
 _LINK = {"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}}
 _CSV = {"type": "string", "format": "binary"}
+_HTML = {"type": "string"}
 _LIMITED = "The API key lacks the scope, or has senders or guests, so it may not stop mail of others."
 
 
@@ -126,6 +130,55 @@ def import_csv() -> Any:
     if done.first:
         provided(Authenticator).forget(who.tenant_id)
     return done
+
+
+@blueprint.route("/unsubscribe/<string:token>", methods=["GET"])
+@blueprint.response(200, _HTML, content_type="text/html", description="A page with a button.")
+@blueprint.alt_response(404, schema=_HTML, content_type="text/html", description="The link is not valid.")
+def ask_to_unsubscribe(token: str) -> Response:
+    """Show the page on which a recipient unsubscribes
+
+    It changes nothing: programs that look at links in mail open it, too.
+    """
+    link = _link(token)
+    return _html(page.wrong(_language()), 404) if link is None else _html(page.asking(_language(), link.address))
+
+
+@blueprint.route("/unsubscribe/<string:token>", methods=["POST"])
+@blueprint.response(200, _HTML, content_type="text/html", description="Unsubscribed, now or before.")
+@blueprint.alt_response(404, schema=_HTML, content_type="text/html", description="The link is not valid.")
+@blueprint.alt_response(429, description="Too many links that are not valid came from this address.")
+def unsubscribe_now(token: str) -> Response:
+    """Unsubscribe the recipient of a mail, by the link in it
+
+    The recipient's mail provider does this at one click (RFC 8058), or the button of the page. No API
+    key is needed: the link is signed.
+    """
+    link = _link(token)
+    if link is None:
+        return _html(page.wrong(_language()), 404)
+    if unsubscribe(provided(Services).db, link):
+        provided(Authenticator).forget(link.tenant_id)
+    return _html(page.done(_language(), link.address))
+
+
+def _link(token: str) -> Link | None:
+    """Return what a token says. Raises :class:`RateLimited` if too many from this client were not ours."""
+    link = provided(UnsubscribeLinks).read(token)
+    if link is None:
+        standing = provided(Rates).address(request.remote_addr, failed=True)
+        if not standing.allowed:
+            raise RateLimited("Too many links that are not valid.", limit=standing.limit, retry_after=standing.seconds)
+    return link
+
+
+def _language() -> str:
+    wanted = (one.partition("-")[0].lower() for one in request.accept_languages.values())  # best first
+    return next((one for one in wanted if one in page.WORDS), "en")
+
+
+def _html(text: str, status: int = 200) -> Response:
+    return Response(text, status, page.HEADERS, mimetype="text/html")
 
 
 def _lines(stream: Any) -> Iterator[str]:

@@ -9,10 +9,10 @@ from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading
 from mailbbgun.http.provided import provided
 from mailbbgun.http.responses import created
-from mailbbgun.http.schemas import LOCATION, REPLAYED, Repeatable
+from mailbbgun.http.schemas import LOCATION, REPLAYED, Nothing, Repeatable
 from mailbbgun.http.urls import address_of, next_page
 from mailbbgun.services import Services
-from mailbbgun.templates import locales, preview, repo, schemas, versions
+from mailbbgun.templates import preview, repo, schemas, versions
 from mailbbgun.tenants import repo as tenants
 
 blueprint = Blueprint("templates", __name__, description="Texts of mails with places for variables, in versions.")
@@ -114,16 +114,7 @@ def history(called: str) -> Any:
     with reading(provided(Services).db) as session:
         template = versions.found(session, caller(), called)
         found = repo.versions(session, template, tests_only=caller().tests_only)
-    listed = [
-        {
-            "number": one.number,
-            "active": one.number == template.active,
-            "locales": sorted(set(one.texts) - {locales.DEFAULT}),
-            "created_at": one.created_at,
-        }
-        for one in found
-    ]
-    return {"versions": listed, "count": len(listed)}
+    return {"versions": preview.history(template, found), "count": len(found)}
 
 
 @blueprint.route("/templates/<called>/versions/<int:number>")
@@ -152,10 +143,11 @@ def diff(asked: dict[str, int | None], called: str, number: int) -> Any:
 
 
 @blueprint.route("/templates/<called>/versions/<int:number>/activate", methods=["POST"])
+@blueprint.arguments(Nothing, required=False)
 @blueprint.response(200, schemas.TemplateShape)
 @blueprint.alt_response(404, description=_NO_VERSION)
 @needs(Scope.TEMPLATES, tests=True)
-def activate(called: str, number: int) -> Any:
+def activate(_body: dict[str, Any], called: str, number: int) -> Any:
     """Let mails have the texts of an older or newer version"""
     with _writing() as session:
         template = versions.found(session, caller(), called)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mailbbgun.core.errors import InvalidInput, Unavailable
+from mailbbgun.template_language.tokens import tags
 from mailbbgun.templates import plain_text
-from mailbbgun.templates.tokens import tags
 
 #: Bytes of HTML whose CSS can be inlined, and seconds that it may take.
 INLINED_SIZE, INLINING_SECONDS = 300_000, 10

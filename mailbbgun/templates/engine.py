@@ -1,6 +1,6 @@
 """Renders templates by MiniJinja, with every cost bounded.
 
-:mod:`mailbbgun.templates.language` refuses what could cost much in one step; the engine's fuel bounds
+:mod:`mailbbgun.template_language.language` refuses what could cost much in one step; the engine's fuel bounds
 the number of steps, the bytes printed, and what the filters read. A render ends within about 50 ms
 of CPU in the worst case known, and takes 5 to 30 µs in the usual one. It needs no process of its own.
 """
@@ -18,9 +18,9 @@ from markupsafe import Markup, escape
 from minijinja import Environment, TemplateError
 
 from mailbbgun.core.errors import InvalidInput, TooLarge
-from mailbbgun.templates import language
-from mailbbgun.templates.expression import FILTERS, FUNCTIONS, TESTS
-from mailbbgun.templates.tokens import LanguageFault
+from mailbbgun.template_language import language
+from mailbbgun.template_language.expression import FILTERS, FUNCTIONS, TESTS
+from mailbbgun.template_language.tokens import LanguageFault
 
 #: Characters of a subject's template, and of a body's, at most.
 SUBJECT_SIZE, BODY_SIZE = 2_000, 500_000

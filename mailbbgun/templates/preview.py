@@ -1,6 +1,6 @@
 """Shows templates: a version with its texts and variables, and a mail as its reader would get it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mailbbgun.templates import engine, locales
@@ -22,6 +22,19 @@ def shown(template: Template, version: TemplateVersion) -> dict[str, Any]:
         "variables": version.variables,
         "locales": others,
     }
+
+
+def history(template: Template, found: Sequence[TemplateVersion]) -> list[dict[str, Any]]:
+    """Return the properties of the versions of a template, without their texts."""
+    return [
+        {
+            "number": one.number,
+            "active": one.number == template.active,
+            "locales": sorted(set(one.texts) - {locales.DEFAULT}),
+            "created_at": one.created_at,
+        }
+        for one in found
+    ]
 
 
 def of(version: TemplateVersion, values: Mapping[str, Any], locale: str | None) -> dict[str, Any]:

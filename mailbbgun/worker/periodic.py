@@ -19,6 +19,7 @@ from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.drivers.loop import Loop
 from mailbbgun.events import holding
 from mailbbgun.messages import repo
+from mailbbgun.messages.retention import Retention
 from mailbbgun.routing.circuit_breaker import Opened
 from mailbbgun.routing.routes import ACCOUNT, resolver
 from mailbbgun.services import Services
@@ -82,7 +83,7 @@ class Periodic:
 
     def _tasks(self) -> dict[str, list[Task]]:
         """Return the tasks by the name of their thread. In one thread they would delay each other."""
-        settings, context = self._services.settings, self._context
+        db, settings, context = self._services.db, self._services.settings, self._context
         every: dict[str, list[Task]] = {
             "renewer": [Task(settings.LEASE_SECONDS / 4, self._renew_leases)],
             "reporter": [Task(0.5, self._look_at_accounts), Task(5.0, self._report)],
@@ -94,15 +95,17 @@ class Periodic:
             "sweeper": [  # it may wait for a broker that is away
                 Task(1.0, self._hint, "tick"),
                 Task(float(settings.SWEEP_SECONDS), self._sweep, "sweep"),
-                Task(60.0, self._forget_idempotency_keys),
-                Task(60.0, self._forget_expired_suppressions),
+                Task(60.0, self._forget_expired),
             ],
             "files": [  # it may wait for a store that is away
                 Task(60.0, self._expire_files, "files"),
                 Task(3600.0, self._forget_uploads, "uploads"),
             ],
         }
-        if self._services.db.dialect == "postgresql":
+        if settings.RETENTION_DAYS or settings.METADATA_DAYS:
+            retention = Retention(db, settings.RETENTION_DAYS, settings.METADATA_DAYS)
+            every["retention"] = [Task(60.0, partial(retention.run, self._stop))]
+        if db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
         return every
 
@@ -193,13 +196,12 @@ class Periodic:
         with self._services.db.write() as session:
             repo.sum_up_counts(session)
 
-    def _forget_expired_suppressions(self) -> None:
+    def _forget_expired(self) -> None:
+        """Forget expired idempotency keys and suppressions."""
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
             with self._services.db.write() as session:
                 forgotten = suppressions.forget_expired(session, FORGOTTEN_AT_ONCE)
-
-    def _forget_idempotency_keys(self) -> None:
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
             with self._services.db.write() as session:

@@ -19,6 +19,7 @@ from mailbbgun.messages.models import Delivery, Message
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.queues.lanes import NORMAL, OVERFLOW
 from mailbbgun.queues.overflow import BURST
+from mailbbgun.templates.resolve import Templates
 
 HELLO = Fields(to=["ann@example.com"], subject="Hello", text="Hi")
 DAY = 86_400
@@ -67,7 +68,13 @@ def accept(services, publisher, submission, key=None, caller=ANYBODY):
     store = Store(services.db, DAY)
     try:
         return (
-            Acceptor(services.settings, store, publisher, Attached(services.settings, services.db, services.blobs))
+            Acceptor(
+                services.settings,
+                store,
+                publisher,
+                Attached(services.settings, services.db, services.blobs),
+                Templates(services.db),
+            )
             .accept(submission, caller, Options(idempotency_key=key))
             .result()
         )

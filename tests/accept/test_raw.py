@@ -19,6 +19,7 @@ from mailbbgun.messages import repo
 from mailbbgun.messages.models import MESSAGES, Message
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.settings.load import load
+from mailbbgun.templates.resolve import Templates
 
 SETTINGS = load({"MAILBBGUN_HOSTNAME": "mail.example.com"})
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -248,7 +249,13 @@ def test_no_header_takes_long_to_check(line):
 @pytest.fixture
 def acceptor(services):
     store, publisher = Store(services.db, 86_400), Publisher(services.db, services.queue)
-    yield Acceptor(services.settings, store, publisher, Attached(services.settings, services.db, services.blobs))
+    yield Acceptor(
+        services.settings,
+        store,
+        publisher,
+        Attached(services.settings, services.db, services.blobs),
+        Templates(services.db),
+    )
     store.close()
     publisher.close()
 
@@ -322,9 +329,13 @@ def test_every_column_of_messages_but_the_status_has_its_value_from_accept(servi
 
     kept: list = []
     store, publisher = Looking(services.db, 86_400), Publisher(services.db, services.queue)
-    Acceptor(services.settings, store, publisher, Attached(services.settings, services.db, services.blobs)).accept(
-        Raw(mime=headed(), recipients=["ann@example.com"]), ANYBODY
-    )
+    Acceptor(
+        services.settings,
+        store,
+        publisher,
+        Attached(services.settings, services.db, services.blobs),
+        Templates(services.db),
+    ).accept(Raw(mime=headed(), recipients=["ann@example.com"]), ANYBODY)
     store.close()
     publisher.close()
     assert set(kept[0].message) == {column.name for column in MESSAGES.columns} - {"status"}

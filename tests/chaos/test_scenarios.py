@@ -43,3 +43,10 @@ def test_thirty_passes_of_requeue_pending_leave_at_most_two_hints_for_a_message(
 def test_a_link_that_falls_silent_loses_nothing(round_, link):
     SCENARIOS["black-hole"].run(round_)
     assert link in round_.description
+
+
+@pytest.mark.parametrize("round_", [1], indirect=True)
+def test_batches_whose_worker_is_killed_twice_arrive_once_with_their_own_values(round_):
+    round_.messages = 600
+    SCENARIOS["batches"].run(round_)
+    assert round_.figures.accepted == 600

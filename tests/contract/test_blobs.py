@@ -97,6 +97,15 @@ def test_what_breaks_off_is_not_stored_and_does_not_replace_what_was(store: Blob
     assert keys(store) == ["t1/old"]
 
 
+@pytest.mark.parametrize("content", [b"x" * 100, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("more", [-99, -1, 1, 100_000])
+def test_a_file_of_another_size_than_announced_is_not_stored(store: BlobStore, content: bytes, more: int) -> None:
+    said = len(content) + more
+    with pytest.raises(ValueError, match=f"a file of {said} bytes was announced"):
+        store.put("t1/new", pieces(content), said)
+    assert keys(store) == []
+
+
 def test_a_copy_stays_when_the_first_is_replaced_or_deleted(store: BlobStore) -> None:
     store.put("uploads/one", [b"first"])
     store.copy("uploads/one", "t1/copy")

@@ -16,6 +16,7 @@ from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.services import build
 from mailbbgun.settings.load import load
+from mailbbgun.templates.resolve import Templates
 from tests.flow.service import until
 from tests.flow.tried import Tried
 from tests.waiting import PATIENCE
@@ -33,7 +34,13 @@ def acceptor(service: Tried) -> Iterator[Acceptor]:
     """Accept as a door has it, in a process of its own beside the API and the worker."""
     services = build(load(service.environment))
     store, publisher = Store(services.db, 86_400), Publisher(services.db, services.queue)
-    yield Acceptor(services.settings, store, publisher, Attached(services.settings, services.db, services.blobs))
+    yield Acceptor(
+        services.settings,
+        store,
+        publisher,
+        Attached(services.settings, services.db, services.blobs),
+        Templates(services.db),
+    )
     store.close()
     publisher.close()
     services.close()

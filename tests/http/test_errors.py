@@ -1,6 +1,7 @@
 """Whatever goes wrong, the response has the one error shape. It is never a traceback or HTML."""
 
 import json
+import re
 import socket
 
 import pytest
@@ -25,17 +26,17 @@ def error_of(answer, status, code):
     return error
 
 
+NO_BODY = {"content": ["application/json"]}
+
+
 def post_routes(door):
-    """Return the path of every route that takes a POST, and whether it works without a body."""
-    ids = {
-        "message_id": door.send(),
-        "tenant_id": DEFAULT_TENANT,
-        "key_id": DEFAULT_TENANT,
-        "account_id": DEFAULT_TENANT,
-    }
-    found = {path: methods["post"] for path, methods in door.get("/openapi.json")["paths"].items() if "post" in methods}
+    """Return the path of every route that takes JSON by POST, and whether it works without a body."""
+    values = {"message_id": door.send(), "number": "1", "called": "welcome"}
+    posts = {path: methods["post"] for path, methods in door.get("/openapi.json")["paths"].items() if "post" in methods}
+    found = [path for path, post in posts.items() if "application/json" in post.get("requestBody", NO_BODY)["content"]]
     assert len(found) >= 8
-    return [(path.format(**ids), path.endswith(("/retry", "/rotate", "/test", "/smtp-accounts"))) for path in found]
+    filled = [re.sub(r"\{(\w+)\}", lambda name: values.get(name[1], str(DEFAULT_TENANT)), path) for path in found]
+    return [(path, path.endswith(("/activate", "/retry", "/rotate", "/test", "/smtp-accounts"))) for path in filled]
 
 
 @pytest.mark.parametrize("raw", BAD.values(), ids=BAD.keys())
@@ -52,7 +53,7 @@ def test_bad_json_is_400_on_every_route_that_takes_a_post(door, raw):
         "application/x-www-form-urlencoded",
         "application/json; charset=latin-1",
         "application/xml",
-        "multipart/form-data; boundary=x",
+        "multipart/mixed; boundary=x",
         "application/jsonx",
         "",
         None,
@@ -72,6 +73,14 @@ def test_what_is_not_declared_as_json_is_415_on_every_route_that_takes_a_post(do
         "unsupported_media_type",
     )
     error_of(door.call("POST", "/messages", headers={"Content-Type": kind}), 415, "unsupported_media_type")
+
+
+def test_only_a_message_may_be_a_form_instead(door):
+    for path, _ in post_routes(door):
+        refusal = (400, "malformed_form") if path == "/messages" else (415, "unsupported_media_type")
+        error_of(
+            door.call("POST", path, data=b"{}", headers={"Content-Type": "multipart/form-data; boundary=x"}), *refusal
+        )
 
 
 def test_a_body_over_the_limit_is_413_with_and_without_its_length_told(door):

@@ -113,3 +113,4 @@ def test_measuring_a_broken_body_takes_linear_time(raw):
 def test_characters_outside_strings_are_counted_whatever_the_pieces_of_a_string(monkeypatch, text, outside, piece):
     monkeypatch.setattr(strict_json, "PIECE", piece)
     assert strict_json._structure(text) == outside
+    assert strict_json._structure_of_short(text) == outside

@@ -18,7 +18,14 @@ PACKAGES = {
     "redis": "redis-server",
 }  # of servers; a tool's has its name
 CEPH = ("ceph-mon", "ceph-osd", "radosgw")  # the S3 store of tests; they come together
-TOOLS = {"systemd-analyze": "systemd", "node": "nodejs", "mail-dkim": "libmail-dkim-perl"}  # packages of other names
+TOOLS = {  # tools whose package has another name
+    "systemd-analyze": "systemd",
+    "node": "nodejs",
+    "Mail/DKIM.pm": "libmail-dkim-perl",
+    "dovecot": "dovecot-imapd",
+    "MIME/Parser.pm": "libmime-tools-perl",
+    "Email/MIME.pm": "libemail-mime-perl",
+}
 LOCK = Path(
     "/usr"
 )  # where packages go: one for the machine, whatever TMPDIR says; a folder can be locked and nothing is left behind
@@ -76,7 +83,7 @@ def systemd_analyze() -> Path:
 
 def mail_dkim() -> Path:
     """Return the file of Perl's module Mail::DKIM. Raises :class:`Missing`."""
-    return _found("mail-dkim")
+    return _found("Mail/DKIM.pm")
 
 
 def faketime() -> Path:
@@ -85,6 +92,16 @@ def faketime() -> Path:
     Raises :class:`Missing`.
     """
     return _found("faketime")
+
+
+def dovecot() -> Path:
+    """Return the path of dovecot. Raises :class:`Missing`."""
+    return _found("dovecot")
+
+
+def perl_module(name: str) -> Path:
+    """Return the path of a Perl module, such as ``MIME/Parser.pm``. Raises :class:`Missing`."""
+    return _found(name, "MIME/Parser.pm", "Email/MIME.pm")
 
 
 def _folder(server: str) -> Path:
@@ -105,9 +122,8 @@ def _find(wanted: str) -> Path | None:
     """Return a server's folder, or a tool's path."""
     if wanted == "faketime":
         return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
-    if wanted == "mail-dkim":
-        module = Path("/usr/share/perl5/Mail/DKIM.pm")
-        return module if module.exists() else None
+    if wanted.endswith(".pm"):
+        return next((path for path in (Path("/usr/share/perl5") / wanted,) if path.exists()), None)
     if wanted not in PACKAGES:
         tool = shutil.which(wanted, path=f"{os.environ['PATH']}:/usr/sbin")
         return Path(tool) if tool else None

@@ -54,6 +54,8 @@ class Owner:
         self.key = door.key(self.tenant, scopes=[scope for scope in Scope if scope is not Scope.ADMIN])
         sent = door.ask("POST", "/messages", self.key["key"], json=HELLO | {"subject": SECRET, "tags": ["shared"]})
         self.message = sent.json()["id"]
+        batch = {"from": HELLO["from"], "subject": SECRET, "text": "Hi", "recipients": [{"to": HELLO["to"]}]}
+        self.batch = door.ask("POST", "/messages/batch", self.key["key"], json=batch).json()["batch_id"]
         made = door.ask(
             "POST", "/smtp-accounts", self.key["key"], json=ACCOUNT | {"smtp_username": "u", "smtp_password": SECRET}
         )
@@ -75,6 +77,7 @@ class Owner:
         """Return the value for each parameter of a path."""
         return {
             "message_id": self.message,
+            "batch_id": self.batch,
             "account_id": self.account,
             "attachment_id": self.attachment,
             "suppression_id": self.suppression,

@@ -20,9 +20,9 @@ from werkzeug.wsgi import get_input_stream
 from mailbbgun.core.errors import UnsupportedMediaType
 from mailbbgun.http.bad_input import shown
 from mailbbgun.http.error_responses import BodyLimit
+from mailbbgun.http.provided import provided
 from mailbbgun.http.uploads.form import UploadedForm
 from mailbbgun.http.uploads.multipart import FORM, FormLimits, boundary_of
-from mailbbgun.settings.settings import Settings
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -111,18 +111,13 @@ def read_body() -> BinaryIO:
     return cast(BinaryIO, get_input_stream(request.environ))
 
 
-def form_limits(settings: Settings) -> FormLimits:
-    """Return the limits of a form."""
-    return FormLimits(settings.MAX_FILES_PER_REQUEST, settings.MAX_FILE_SIZE, settings.MAX_BODY_SIZE)
-
-
-def read_form(limits: FormLimits) -> UploadedForm:
-    """Return the form in this request's body.
+def read_form() -> UploadedForm:
+    """Return the form in this request's body, within the application's :class:`FormLimits`.
 
     Raises :class:`UnsupportedMediaType` if it is none, :class:`MalformedForm`, :class:`TooLarge`.
     """
     _refuse_encoding()
-    return UploadedForm(request.environ, request.content_type, limits)
+    return UploadedForm(request.environ, request.content_type, provided(FormLimits))
 
 
 def _refuse_encoding() -> None:

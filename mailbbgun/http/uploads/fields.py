@@ -13,15 +13,18 @@ from mailbbgun.http.strict_json import UNSTORABLE, parse_object, parse_value
 #: The field that may have the whole JSON object instead of fields of their own.
 WHOLE = "message"
 
+#: The attribute of a schema that takes forms, too.
+TAKES_FORMS = "takes_forms"
 
-def as_object(
-    pairs: Sequence[tuple[str, str]], schema: marshmallow.Schema, *, repeatable: type[fields.Field[Any]]
-) -> dict[str, Any]:
+#: The attribute of fields that take a text or a list of texts.
+REPEATABLE = "repeatable"
+
+
+def as_object(pairs: Sequence[tuple[str, str]], schema: marshmallow.Schema) -> dict[str, Any]:
     """Return what a form says, as a client would have said it in JSON.
 
-    A text is a text. A list is a field that is repeated, or given once. Objects, numbers and booleans
-    are written as in JSON. A single field :data:`WHOLE` has everything as one JSON object.
-    ``repeatable``: the type of fields that take a string or a list of strings.
+    A text is a text. A list of texts is a field that is repeated, or given once. Objects, numbers and
+    booleans are written as in JSON. A single field :data:`WHOLE` has everything as one JSON object.
 
     Raises :class:`InvalidInput` for a field that is given too often or is not valid JSON, and
     :class:`MalformedForm`.
@@ -36,7 +39,7 @@ def as_object(
     said = {}
     for name, values in given.items():
         try:
-            said[name] = _value(name, values, known.get(name), repeatable)
+            said[name] = _value(name, values, known.get(name))
         except InvalidInput as error:
             wrong[name] = [error.message]
     if wrong:
@@ -53,12 +56,10 @@ def _whole(given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return parse_object(given[WHOLE][0].encode())
 
 
-def _value(
-    name: str, values: Sequence[str], field: fields.Field[Any] | None, repeatable: type[fields.Field[Any]]
-) -> Any:
+def _value(name: str, values: Sequence[str], field: fields.Field[Any] | None) -> Any:
     if any(UNSTORABLE.search(value) for value in values):
         raise InvalidInput("Has a NUL character, which cannot be kept.")
-    if isinstance(field, repeatable) or (isinstance(field, fields.List) and isinstance(field.inner, fields.String)):
+    if hasattr(field, REPEATABLE) or (isinstance(field, fields.List) and isinstance(field.inner, fields.String)):
         return list(values)
     if len(values) > 1:
         raise InvalidInput(f"{name_of(name)} is given {len(values)} times; give it once.")

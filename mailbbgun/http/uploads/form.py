@@ -22,7 +22,8 @@ BEGINNING = 4096
 class FormFile:
     """A file of a form. ``field`` is the name of its part, ``size`` is in bytes.
 
-    ``filename`` and ``content_type`` are as the client declared them; "" if it declared none.
+    ``filename`` and ``content_type`` are as the client declared them; "" if it declared none. Of the
+    type's parameters only the charset of a text is kept.
     """
 
     field: str
@@ -81,7 +82,10 @@ def _file_of(part: Part, form: Form) -> FormFile | None:
             beginning = (beginning + block)[:BEGINNING]
     if not part.filename and not size:
         return None
-    return FormFile(part.name, part.filename or "", part.content_type, part.content_id, size, beginning)
+    kind = part.content_type
+    if part.charset and kind.startswith("text/"):
+        kind = f"{kind}; charset={part.charset}"
+    return FormFile(part.name, part.filename or "", kind, part.content_id, size, beginning)
 
 
 def _after(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

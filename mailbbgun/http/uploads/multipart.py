@@ -40,6 +40,7 @@ _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]*[0-9A-Za-z'()+_,./:=?-]")
 _PLAIN_NAME = re.compile(r';[ \t]*filename=(?:"(?:[^"\\]|\\.)*"|[^;"]*)', re.IGNORECASE)
 _EXTENDED_NAME = re.compile(r";[ \t]*filename\*", re.IGNORECASE)
 _IDENTITY = ("7bit", "8bit", "binary")
+_CHARSET = re.compile(r"[\w!#$&^.+-]{1,60}", re.ASCII)
 _TOKEN = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}", re.ASCII)
 
 
@@ -244,4 +245,5 @@ def _declared_type(headers: Headers, name: str) -> tuple[str, str]:
             f"{name_of(name)} has the Content-Transfer-Encoding {shown(encoding)}; "
             "send its bytes as they are (RFC 7578 §4.7)."
         )
-    return declared, options.get("charset", "").lower()
+    charset = options.get("charset", "").lower()
+    return declared, charset if _CHARSET.fullmatch(charset) else ""

@@ -1,13 +1,13 @@
 """The expressions of templates: which filters, tests and methods there are, and what they may be given.
 
-Why something is refused: see :mod:`mailbbgun.templates.language`. Pure.
+Why something is refused: see :mod:`mailbbgun.template_language.language`. Pure.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-from mailbbgun.templates.tokens import Token
+from mailbbgun.template_language.tokens import Token
 
 #: Additions in one tag, at most: each may make a list as long as both of its sides.
 MOST_ADDITIONS = 10

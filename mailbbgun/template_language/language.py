@@ -13,8 +13,8 @@ Three ideas carry it:
 - ``*``, and ``+`` where the sum is kept, take only numbers: both would repeat or join lists.
 """
 
-from mailbbgun.templates.expression import Expression, Wrong, has, outside
-from mailbbgun.templates.tokens import LanguageFault, Token, tags
+from mailbbgun.template_language.expression import Expression, Wrong, has, outside
+from mailbbgun.template_language.tokens import LanguageFault, Token, tags
 
 #: Tags of a template, and blocks inside each other, at most.
 MOST_TAGS, MOST_BLOCKS = 5_000, 24

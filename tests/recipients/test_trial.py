@@ -1,0 +1,68 @@
+"""What is found out about a message without rendering it is what the engine says."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailbbgun.core.errors import InvalidInput, TooLarge
+from mailbbgun.recipients.trial import Trial
+from mailbbgun.templates import engine
+from mailbbgun.templates.engine import Sources
+
+TEXTS = st.text(st.sampled_from("ab {}%<>&\n\t\u00a0é\u2028日\x07-_'\""), max_size=12)
+NAMES = st.sampled_from(["a", "b", "_c", "name", "true", "range", "loop", "self", "not"])
+PIECES = st.one_of(
+    TEXTS,
+    NAMES.map("{{{{ {} }}}}".format),
+    NAMES.map("{{{{{}}}}}".format),
+    NAMES.map("{{{{- {}|upper -}}}}".format),
+    NAMES.map("{{% if {0} %}}yes{{% endif %}}".format),
+    NAMES.map("{{# {} #}}".format),
+)
+SOURCES = st.lists(PIECES, max_size=5).map("".join)
+VALUES = st.one_of(TEXTS, st.integers(-9, 9), st.booleans(), st.none(), st.floats(0, 1), st.lists(TEXTS, max_size=2))
+VARIABLES = st.dictionaries(NAMES, VALUES, max_size=5)
+
+
+def refusal(do):
+    """Return the kind and the fields of the error that this raises, or None."""
+    try:
+        do()
+    except (InvalidInput, TooLarge) as error:
+        return type(error), error.fields
+    return None
+
+
+@given(SOURCES, SOURCES, SOURCES, VARIABLES)
+def test_a_trial_says_what_the_engine_says(subject, text, html, variables):
+    sources = Sources(subject, text, html)
+    refused = refusal(lambda: Trial(sources, 10_000))
+    if refused:
+        assert refused == refusal(lambda: engine.check(sources))
+        return
+    trial = Trial(sources, 10_000)
+    refused = refusal(lambda: engine.render(sources, variables))
+    assert refused == refusal(lambda: trial.of(variables))
+    if not refused:
+        rendered = engine.render(sources, variables)
+        found, size = trial.of(variables)
+        assert found == rendered.subject
+        real = len((rendered.text or "").encode()) + len((rendered.html or "").encode())
+        assert size >= 0.2 * real - 100
+
+
+def test_variables_that_are_too_large_are_refused_although_the_template_only_names_them():
+    trial = Trial(Sources("{{ a }}", "{{ a }}"), 256)
+    assert trial.of({"a": "x"})[0] == "x"
+    with pytest.raises(TooLarge):
+        trial.of({"a": "x", "unused": "y" * (engine.VARIABLES_SIZE + 1)})
+    with pytest.raises(TooLarge):
+        trial.of({"a": "x", "unused": ["y" * (engine.VARIABLES_SIZE + 1)]})
+
+
+def test_a_subject_that_variables_make_too_long_is_refused():
+    trial = Trial(Sources("{{ a }}", "t"), 10)
+    assert trial.of({"a": "x" * 10})[0] == "x" * 10
+    with pytest.raises(InvalidInput) as error:
+        trial.of({"a": "x" * 11})
+    assert "subject" in error.value.fields
