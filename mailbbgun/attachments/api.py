@@ -181,7 +181,7 @@ def presign(wanted: dict[str, Any]) -> Any:
         raise InvalidInput("Some fields are not valid.", fields={"size": [most]})
     kind = "sha256" if "sha256" in wanted else "md5"
     digest = wanted.pop(kind)
-    known = find.known(services.db, who, kind, digest)
+    known = find.known(services.db, services.blobs, who, kind, digest)
     if known is not None and known.size != wanted["size"]:
         raise InvalidInput("Some fields are not valid.", fields={"size": [f"That file has {known.size} bytes."]})
     values = {"sha256": known.sha256, "md5": known.md5} if known else {"awaited": f"{kind}-{digest}"}

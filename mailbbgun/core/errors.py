@@ -265,7 +265,7 @@ def explained(error: MailBBGunError) -> str:
     If a server does not answer, it includes the first line of what the server or its driver said.
     If a setting is wrong it does not: the driver may quote a password.
     """
-    if isinstance(error, QueueUnavailable) and (address := error.told.get("address")):
+    if isinstance(error, QueueUnavailable | BlobStoreUnavailable) and (address := error.told.get("address")):
         return f"{error} ({address})"
     first: BaseException = error
     while isinstance(first, Unavailable) and first.__cause__ and not first.refused:
