@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from mailbbgun.core.errors import ConfigurationError, ScannerUnavailable
-from mailbbgun.safety.scanner import Scanner, Verdict
+from mailbbgun.safety.scanner import Scanner, Turns, Verdict
 from tests.safety.samples import GOOD, zipped
 from tests.servers.clamd import EICAR, MARKER, MOST, Clamd
 from tests.waiting import PATIENCE
@@ -101,3 +101,31 @@ def test_an_answer_that_is_no_verdict_is_none(answer: bytes, said: str) -> None:
 def test_a_url_that_names_no_scanner_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="CLAMAV_URL"):
         Scanner(url)
+
+
+def test_few_files_at_once_go_to_the_scanner() -> None:
+    turns = Turns(most=2)
+    with turns.one(0.0), turns.one(0.0):
+        with pytest.raises(ScannerUnavailable, match="busy"), turns.one(0.0):
+            pytest.fail("it had no turn")
+    with turns.one(0.0), turns.one(0.0):
+        pass
+
+
+@pytest.mark.parametrize("pause", [PATIENCE, 0.0])
+def test_after_a_failure_the_scanner_is_left_alone_for_a_while(pause: float) -> None:
+    asked, turns = list[int](), Turns(most=1, pause=pause)
+    for number in range(3):
+        with pytest.raises(ScannerUnavailable, match="away"), turns.one(0.0):
+            asked.append(number)
+            raise ScannerUnavailable("away")
+    assert asked == ([0] if pause else [0, 1, 2])
+
+
+def test_an_error_of_the_file_says_nothing_about_the_scanner() -> None:
+    turns = Turns(most=1, pause=PATIENCE)
+    for _ in range(2):
+        with pytest.raises(KeyError), turns.one(0.0):
+            raise KeyError("blob")
+    with turns.one(0.0):
+        pass
