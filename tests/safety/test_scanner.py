@@ -114,11 +114,15 @@ def test_few_files_at_once_go_to_the_scanner() -> None:
 
 @pytest.mark.parametrize("pause", [PATIENCE, 0.0])
 def test_after_a_failure_the_scanner_is_left_alone_for_a_while(pause: float) -> None:
-    asked, turns = list[int](), Turns(most=1, pause=pause)
-    for number in range(3):
-        with pytest.raises(ScannerUnavailable, match="away"), turns.one(0.0):
+    def ask(number: int) -> None:
+        with turns.one(0.0):
             asked.append(number)
             raise ScannerUnavailable("away")
+
+    asked, turns = list[int](), Turns(most=1, pause=pause)
+    for number in range(3):
+        with pytest.raises(ScannerUnavailable, match="away"):
+            ask(number)
     assert asked == ([0] if pause else [0, 1, 2])
 
 
