@@ -20,6 +20,7 @@ from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.batches import api as batches
 from mailbbgun.batches.assemble import batcher_of
 from mailbbgun.batches.individually import Individually
+from mailbbgun.composing import mime
 from mailbbgun.core import logs
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.domains import api as domains
@@ -40,7 +41,6 @@ from mailbbgun.http.uploads.multipart import FormLimits
 from mailbbgun.http.urls import address_of
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
-from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.oversight import api as oversight
 from mailbbgun.preflight import DatabaseCheck, Readiness, self_test

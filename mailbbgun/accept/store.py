@@ -30,6 +30,7 @@ from mailbbgun.accept.pending import (
     State,
     with_suppressed,
 )
+from mailbbgun.composing.contents import StoredContent
 from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import MailBBGunError, QuotaExceeded
 from mailbbgun.core.faults import fault
@@ -39,7 +40,6 @@ from mailbbgun.database.idempotency import PATIENCE, KeyClaim
 from mailbbgun.events import log as events_log
 from mailbbgun.limits import quota
 from mailbbgun.messages import repo, storing
-from mailbbgun.messages.contents import StoredContent
 from mailbbgun.suppressions.check import Recipient, suppressed
 
 #: Messages and bytes of one shared commit, at most.
