@@ -10,6 +10,7 @@ from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import parted
 from mailbbgun.accept.store import Store
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.batches.assemble import batcher_of
 from mailbbgun.batches.batching import GivenBatch
 from mailbbgun.campaigns.campaign import Campaign, Sent
@@ -87,7 +88,7 @@ def _sent(services: Services, campaign: Campaign, people: People, caller: Caller
     settings, publisher = services.settings, Publisher(services.db, services.queue, services.outages)
     store = Store(services.db, settings.IDEMPOTENCY_SECONDS)
     files, links = (
-        Attached(settings, services.db, services.blobs),
+        Attached(services, Inspector(services)),
         UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL),
     )
     acceptor = Acceptor(settings, store, publisher, files, Templates(services.db), links)
