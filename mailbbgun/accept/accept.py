@@ -170,7 +170,7 @@ class Acceptor:
         raw = draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
         content = StoredContent.of(caller.tenant_id, draft.content) if draft.content else None
         size = len(raw) if raw is not None else _size(draft, identifier, now, message_id_header)
-        self._check_size(size)
+        self.check_size(size)
         message = {
             "id": identifier,
             "tenant_id": caller.tenant_id,
@@ -195,7 +195,8 @@ class Acceptor:
         deliveries = _deliveries(draft, caller.tenant_id, identifier, lane, times.send_at)
         return Rows(message, deliveries, response, caller.messages_per_day, content, caller.has_suppressions)
 
-    def _check_size(self, size: int) -> None:
+    def check_size(self, size: int) -> None:
+        """Raise :class:`TooLarge` for a message of more bytes than MAX_MESSAGE_SIZE."""
         if size > (most := self._settings.MAX_MESSAGE_SIZE):
             raise TooLarge(
                 f"The message would have {size} bytes on its way, and {most} are the most (MAX_MESSAGE_SIZE); a file "
