@@ -107,7 +107,10 @@ def _has_fields(schema: dict[str, Any]) -> bool:
 
 def _body(operation: dict[str, Any]) -> Iterator[str]:
     if request := operation.get("requestBody"):
-        told = request["content"]["application/json"]
+        told = request["content"].get("application/json")
+        if told is None:  # a file
+            yield f"Body: {' or '.join(code(kind) for kind in request['content'])}.\n"
+            return
         shape = _type_of(told["schema"]) if _has_fields(told["schema"]) else "``{}``"
         yield f"Body: {shape}{'' if request.get('required') else ', or none'}.\n"
         if example := told.get("example"):
