@@ -8,6 +8,7 @@ from mailbbgun.settings.settings import Settings
 EMBEDDED, REAL = "embedded", "real"
 CONFIGURATIONS = (EMBEDDED, REAL)
 KEYS = "keys"  # Mail BB Gun once more, in the last configuration, with AUTH_REQUIRED
+SIGNED = "signed"  # and once more, with a sending domain whose keys sign
 BATCHES = {name: f"{name}_batches" for name in CONFIGURATIONS}  # and once more, accepting batches
 REFERENCE, OUR_CLIENT = "smtplib", "client"
 PIPELINED, SOURCE = "pipelined", "smtp-source"

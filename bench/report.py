@@ -15,6 +15,7 @@ from bench.options import (
     PIPELINED,
     REAL,
     REFERENCE,
+    SIGNED,
     SLOW_CONNECTIONS,
     SLOW_SECONDS,
     SOURCE,
@@ -32,6 +33,7 @@ TITLES = {
     EMBEDDED: "Mail BB Gun, embedded",
     REAL: "Mail BB Gun, real",
     KEYS: "Mail BB Gun, with API keys",
+    SIGNED: "Mail BB Gun, signing by DKIM",
     BATCHES[EMBEDDED]: "embedded, in batches",
     BATCHES[REAL]: "real, in batches",
     "postfix": "Postfix",
@@ -47,7 +49,7 @@ TITLES = {
 }
 LOOPS = (REFERENCE, OUR_CLIENT, PIPELINED, SOURCE)
 """They only send, and so fast that beside them no bar could be seen."""
-SUBJECTS = (*CONFIGURATIONS, KEYS, *BATCHES.values(), *PEERS, *LOOPS, THREADS, THEORY)
+SUBJECTS = (*CONFIGURATIONS, KEYS, SIGNED, *BATCHES.values(), *PEERS, *LOOPS, THREADS, THEORY)
 PHASES = {
     "accept": "accept, durably",
     CLEAR: "drain a backlog into the sink",
@@ -63,6 +65,7 @@ NOTE = (
     "To accept: ours an HTTP POST, Postfix SMTP, the others a function call in the client, "
     "which does their part there.\n"
     "In batches: personal messages with values of their own, a thousand in a POST, over 4 connections.\n"
+    "DKIM: two signatures of each message, by RSA with 2048 bits and by Ed25519; the others sign nothing.\n"
     "STARTTLS: all check the certificate and keep sessions, ours logs in, too. "
     "a session: messages over one connection.\n"
     "By shape: Postfix gets the same message as MIME, composed before; "

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from bench import phases
+from bench import batches, phases
 from bench.options import (
     BATCHES,
     KEYS,
@@ -14,6 +14,7 @@ from bench.options import (
     PIPELINED,
     REAL,
     REFERENCE,
+    SIGNED,
     SLOW_CONNECTIONS,
     SLOW_SECONDS,
     SOURCE,
@@ -29,6 +30,7 @@ from bench.processes.servers import Servers
 from bench.processes.service import Service
 from bench.processes.sink import Sink
 from bench.processes.system import System
+from bench.programs.payload import DOMAIN
 from bench.stats import Figures
 
 SHAPED = ("postfix",)
@@ -96,11 +98,12 @@ class Turns:
         ]
         turns += self._shape_turns() if options.shapes else []
         turns += [Turn(KEYS, f"{ours}, API keys", messages, False, partial(self._with_keys, ours))]
+        turns += [Turn(SIGNED, f"{ours}, DKIM", messages + ACCEPT_WARM, False, partial(self._signed, ours))]
         turns += [
             Turn(
                 BATCHES[name],
                 f"{name}, batches",
-                phases.batch_messages(messages),
+                batches.batch_messages(messages),
                 False,
                 partial(self._batches, name),
             )
@@ -163,11 +166,17 @@ class Turns:
         with self._service(name, bench.sink, {"AUTH_REQUIRED": "true"}) as service, Exactly(bench.sink, 0):
             return phases.accept(service, bench)
 
+    def _signed(self, name: str) -> Figures:
+        """Measure the drain of mail that is signed."""
+        with self._service(name, self._bench.sink, {}) as service:
+            service.sign(DOMAIN)
+            return self._drained(service)
+
     def _batches(self, name: str) -> Figures:
         """Measure how fast personal messages are accepted in batches."""
         bench = self._bench
         with self._service(name, bench.sink, {}) as service, Exactly(bench.sink, 0):
-            return phases.accept_batches(service, bench)
+            return batches.accept_batches(service, bench)
 
     def _source(self) -> Figures:
         postfix.program("smtp-source")

@@ -15,6 +15,9 @@ from bench.processes.clients import Clients
 from bench.processes.system import Progress
 from bench.programs import load as loading
 from bench.programs.shapes import SHORT
+from mailbbgun.core.ids import DEFAULT_TENANT, new_id
+from mailbbgun.domains import edit
+from mailbbgun.domains.look import Report
 from mailbbgun.services import Services, build
 from mailbbgun.settings.load import load
 from tests.servers.process import Sandbox, free_port
@@ -83,6 +86,16 @@ class Service:
     ) -> dict[str, Any]:
         """POST messages in batches."""
         return clients.run("programs.batches", self.port, first, count, connections, on_progress=on_progress)
+
+    def sign(self, domain: str) -> None:
+        """Let mail from a domain be signed from now on."""
+        services = self.services()
+        try:
+            with services.db.write() as session:
+                made = edit.create(session, services.vault, DEFAULT_TENANT, new_id(), domain, edit.pairs())
+                edit.note(session, made, Report((), frozenset()), force=True)
+        finally:
+            services.close()
 
     def own(self) -> list[int]:
         """Return the process ids of API and worker, if they were started."""
