@@ -107,16 +107,10 @@ def _has_fields(schema: dict[str, Any]) -> bool:
 
 def _body(operation: dict[str, Any]) -> Iterator[str]:
     if request := operation.get("requestBody"):
-<<<<<<< HEAD
-        told = request["content"].get("application/json")
-        if told is None:  # a file
-            yield f"Body: {' or '.join(code(kind) for kind in request['content'])}.\n"
-            return
-=======
         kind, told = next(iter(request["content"].items()))
->>>>>>> main
         shape = _type_of(told["schema"]) if _has_fields(told["schema"]) else "``{}``"
-        shape += "" if kind == "application/json" else f" as {code(kind)}"
+        if kind != "application/json":
+            shape = f"{shape} as {code(kind)}" if _has_fields(told["schema"]) else code(kind)
         yield f"Body: {shape}{'' if request.get('required') else ', or none'}.\n"
         if example := told.get("example"):
             yield literal(json.dumps(example, indent=2, ensure_ascii=False), "json")
