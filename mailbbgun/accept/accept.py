@@ -23,7 +23,7 @@ from mailbbgun.composing.contents import File, StoredContent
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import TooLarge
 from mailbbgun.core.ids import new_id
-from mailbbgun.core.timing import timing
+from mailbbgun.core.timing import NOW, timing
 from mailbbgun.database import idempotency
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
@@ -166,7 +166,7 @@ class Acceptor:
         """Return the rows of a message. ``batch_id``: the batch that it comes with. Raises :class:`TooLarge`."""
         now = datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
-        times = timing(options.send_at, options.useful_until, options.ttl, now)
+        times = NOW if options is PLAIN else timing(options.send_at, options.useful_until, options.ttl, now)
         raw = draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
         content = StoredContent.of(caller.tenant_id, draft.content) if draft.content else None
         size = len(raw) if raw is not None else _size(draft, identifier, now, message_id_header)
@@ -189,7 +189,8 @@ class Acceptor:
             "batch_id": batch_id,
             **{name: getattr(options, name) for name in KEPT},
             "tags": list(dict.fromkeys(options.tags)),
-            **times._asdict(),
+            "send_at": times.send_at,
+            "useful_until": times.useful_until,
         }
         response = {"id": str(identifier), "status": PENDING, "subject": draft.subject}
         deliveries = _deliveries(draft, caller.tenant_id, identifier, lane, times.send_at)
