@@ -29,8 +29,6 @@ from bench.stats import Figures, percentile
 LOOP_LEAST = 5000  # least messages of a plain loop: the reference for all others must run for about a second
 LIMIT_LEAST = 20_000  # least messages of the faster senders
 SHAPE_LEAST = 100  # least messages of a shape
-BATCH_LEAST, BATCH_WARM = 20_000, 4000  # least messages in batches; and those before the clock starts
-BATCH_CONNECTIONS = 4  # a request has a thousand messages, so two for each core are enough
 ACCEPT_WARM = 64  # messages before the clock starts, to start threads and open database connections
 LATENCY_WARM, LATENCY_MESSAGES = 5, 50
 LOOK_SECONDS = 0.003  # between two looks while thousands drain
@@ -89,11 +87,11 @@ def limit(program: str, bench: Bench) -> Figures:
 def _straight(bench: Bench, messages: int, warm: int, program: str, *arguments: object) -> Figures:
     """Send ``warm`` messages before the clock starts, then ``messages``, straight into the sink."""
     sink = bench.sink
-    base, progress, meter = sink.count(), _progress(bench.bar, messages), cpu.Meter({"sink": [sink.pid]})
+    base, progress, meter = sink.count(), progressing(bench.bar, messages), cpu.Meter({"sink": [sink.pid]})
     figures = bench.clients.run(program, *arguments, on_progress=lambda _: progress(sink.count() - base))
     progress(messages)
     _exactly(sink, base + messages + warm)
-    return {"send_rate": messages / figures["seconds"]} | _costs("send", {"": figures["cpu"]} | meter.read(), messages)
+    return {"send_rate": messages / figures["seconds"]} | costs("send", {"": figures["cpu"]} | meter.read(), messages)
 
 
 def accept(system: System, bench: Bench) -> Figures:
@@ -106,40 +104,14 @@ def accept(system: System, bench: Bench) -> Figures:
     return figures
 
 
-def accept_batches(service: Service, bench: Bench) -> Figures:
-    """Hand messages in by batches while nothing delivers them."""
-    messages = batch_messages(bench.messages)
-    progress = _progress(bench.bar, messages)
-    service.open()
-    service.hand_in_batches(bench.clients, 0, BATCH_WARM, bench.connections)
-    meter = _meter(service, bench.sink)
-    handed_in = service.hand_in_batches(
-        bench.clients,
-        BATCH_WARM,
-        messages,
-        BATCH_CONNECTIONS,
-        lambda line: progress(int(line) if line.isdigit() else 0),
-    )
-    used = meter.read()
-    progress(messages)
-    service.shut()
-    rate = {"accept_rate": messages / handed_in["seconds"]}
-    return rate | _costs("accept", used | {"client": handed_in["cpu"]}, messages)
-
-
-def batch_messages(messages: int) -> int:
-    """Return how many messages are handed in by batches, in rounds of ``messages``."""
-    return max(10 * messages, BATCH_LEAST)
-
-
 def take_in(system: System, bench: Bench, phase: str, shape: str) -> tuple[Figures, list[float]]:
     """Hand messages of a shape in to a system that is open.
 
     Returns figures whose names begin with ``phase``, and the seconds of each answer, if known.
     """
-    messages, progress = bench.messages, _progress(bench.bar, bench.messages)
+    messages, progress = bench.messages, progressing(bench.bar, bench.messages)
     system.hand_in(bench.clients, 0, ACCEPT_WARM, bench.connections, shape=shape)
-    meter = _meter(system, bench.sink)
+    meter = metered(system, bench.sink)
 
     def tell(line: str) -> None:
         progress(int(line) if line.isdigit() else 0)
@@ -147,7 +119,7 @@ def take_in(system: System, bench: Bench, phase: str, shape: str) -> tuple[Figur
     handed_in = system.hand_in(bench.clients, ACCEPT_WARM, messages, bench.connections, tell, shape)
     used = meter.read()
     progress(messages)
-    figures = {f"{phase}_rate": messages / handed_in["seconds"]} | _costs(
+    figures = {f"{phase}_rate": messages / handed_in["seconds"]} | costs(
         phase, used | {"client": handed_in["cpu"]}, messages
     )
     return figures, handed_in.get("answers", [])
@@ -189,14 +161,14 @@ def deliver(system: System, bench: Bench, phase: str, backlog: int) -> tuple[Fig
 
     Returns figures whose names begin with ``phase``, and the time when the first was in the sink.
     """
-    sink, base, progress = bench.sink, bench.sink.count(), _progress(bench.bar, backlog)
+    sink, base, progress = bench.sink, bench.sink.count(), progressing(bench.bar, backlog)
     last = base + backlog
     system.deliver()
     arrived = wait_for(sink, base + 1, system, LOOK_SECONDS)
-    began, meter, first = time.perf_counter(), _meter(system, sink), sink.count()
+    began, meter, first = time.perf_counter(), metered(system, sink), sink.count()
     wait_for(sink, last, system, LOOK_SECONDS, lambda count: progress(count - base))
     seconds, left, used = time.perf_counter() - began, max(1, last - first), meter.read()
-    return {f"{phase}_rate": left / seconds} | _costs(phase, used, left), arrived
+    return {f"{phase}_rate": left / seconds} | costs(phase, used, left), arrived
 
 
 def shapes(system: System, bench: Bench, names: Sequence[str]) -> Figures:
@@ -232,12 +204,12 @@ def shape_backlog(messages: int, names: Sequence[str]) -> int:
 
 def through(system: System, bench: Bench) -> Figures:
     """Hand messages in while they are delivered. The clock stops when the last is in the sink."""
-    messages, sink, progress = bench.messages, bench.sink, _progress(bench.bar, bench.messages)
+    messages, sink, progress = bench.messages, bench.sink, progressing(bench.bar, bench.messages)
     system.open()
     base = sink.count() + ACCEPT_WARM
     system.hand_in(bench.clients, 0, ACCEPT_WARM, bench.connections)
     wait_for(sink, base, system, LOOK_SECONDS)
-    meter, seen = _meter(system, sink), [0.0]
+    meter, seen = metered(system, sink), [0.0]
 
     def look(_: object) -> None:
         progress((count := sink.count()) - base)
@@ -247,7 +219,7 @@ def through(system: System, bench: Bench) -> Figures:
     look(None)
     ended = seen[0] or wait_for(sink, base + messages, system, LOOK_SECONDS, look)
     used = meter.read() | {"client": handed_in["cpu"]}
-    return {"through_rate": messages / (ended - handed_in["began"])} | _costs("through", used, messages)
+    return {"through_rate": messages / (ended - handed_in["began"])} | costs("through", used, messages)
 
 
 def latency(service: Service, bench: Bench) -> Figures:
@@ -285,13 +257,13 @@ def slow(system: System, bench: Bench) -> Figures:
     system.open()
     system.hand_in(bench.clients, 0, bench.messages, bench.connections)
     system.shut()
-    progress = _progress(bench.bar, bench.messages)
+    progress = progressing(bench.bar, bench.messages)
     system.deliver()
     wait_for(bench.sink, bench.sessions, system, LOOK_SECONDS)
-    began, meter, first = time.perf_counter(), _meter(system, bench.sink), bench.sink.count()
+    began, meter, first = time.perf_counter(), metered(system, bench.sink), bench.sink.count()
     wait_for(bench.sink, bench.messages, system, LOOK_SECONDS, progress)
     seconds, left, used = time.perf_counter() - began, max(1, bench.messages - first), meter.read()
-    return {"slow_rate": left / seconds, "slow_memory_mb": _memory_mb(system)} | _costs("slow", used, left)
+    return {"slow_rate": left / seconds, "slow_memory_mb": _memory_mb(system)} | costs("slow", used, left)
 
 
 def checked(wanted: int, service: Service) -> None:
@@ -320,11 +292,11 @@ class Exactly:
             _exactly(self.sink, self.wanted)
 
 
-def _meter(system: System, sink: Sink) -> cpu.Meter:
+def metered(system: System, sink: Sink) -> cpu.Meter:
     return cpu.Meter({"": system.own(), "sink": [sink.pid]} | {name: [pid] for name, pid in system.servers.items()})
 
 
-def _costs(phase: str, used: Mapping[str, float], messages: int) -> Figures:
+def costs(phase: str, used: Mapping[str, float], messages: int) -> Figures:
     return {
         f"{phase}_{group}_cpu_us" if group else f"{phase}_cpu_us": seconds / messages * 1e6
         for group, seconds in used.items()
@@ -361,7 +333,7 @@ def _exactly(sink: Sink, wanted: int) -> None:
         raise BenchError(f"the sink has {count} messages, not {wanted}")
 
 
-def _progress(bar: Bar, most: int) -> Callable[[int], None]:
+def progressing(bar: Bar, most: int) -> Callable[[int], None]:
     """Return a function that moves the bar to a count of this phase, at most to ``most``, never
     back.
     """

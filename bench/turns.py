@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from bench import phases
+from bench import batches, phases
 from bench.options import (
     BATCHES,
     KEYS,
@@ -103,7 +103,7 @@ class Turns:
             Turn(
                 BATCHES[name],
                 f"{name}, batches",
-                phases.batch_messages(messages),
+                batches.batch_messages(messages),
                 False,
                 partial(self._batches, name),
             )
@@ -176,7 +176,7 @@ class Turns:
         """Measure how fast personal messages are accepted in batches."""
         bench = self._bench
         with self._service(name, bench.sink, {}) as service, Exactly(bench.sink, 0):
-            return phases.accept_batches(service, bench)
+            return batches.accept_batches(service, bench)
 
     def _source(self) -> Figures:
         postfix.program("smtp-source")

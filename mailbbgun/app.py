@@ -1,15 +1,12 @@
 """Assembles the HTTP service: settings, services, the rooms' views, health and documentation."""
 
-import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from importlib.metadata import distribution
 from typing import Any
 
 from flask import Blueprint, Flask, Request, Response, request, send_from_directory
 from flask.sessions import NullSession, SessionInterface
 from marshmallow import Schema, fields
-from sqlalchemy import select
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from mailbbgun import __version__
@@ -19,16 +16,12 @@ from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
 from mailbbgun.attachments import api as attachments
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.batches import api as batches
-from mailbbgun.batches.batching import Batcher
+from mailbbgun.batches.assemble import batcher_of
 from mailbbgun.batches.individually import Individually
-from mailbbgun.batches.personal import PersonalForm
-from mailbbgun.batches.store import BatchStore
-from mailbbgun.batches.whole import WholeForm
 from mailbbgun.core import logs
-from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
-from mailbbgun.deliver import workers
 from mailbbgun.domains import api as domains
 from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.domains.look import DomainChecks
@@ -50,7 +43,7 @@ from mailbbgun.messages import api as messages
 from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.oversight import api as oversight
-from mailbbgun.preflight import DatabaseCheck, self_test
+from mailbbgun.preflight import DatabaseCheck, Readiness, self_test
 from mailbbgun.routing.routes import resolver
 from mailbbgun.services import Services, build
 from mailbbgun.settings import running
@@ -99,9 +92,6 @@ OPEN = (
 
 #: Endpoints that Kubernetes and load balancers ask for by IP address.
 PROBES = ("service.health", "service.ready")
-
-#: Seconds that ``/ready`` waits for each part.
-READY_SECONDS = 4.0
 
 #: The Content-Security-Policy of the documentation pages. Swagger UI needs the script in its page,
 #: ReDoc searches in a web worker. Neither may load anything from another site.
@@ -174,19 +164,16 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
     links = UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL)
-    acceptor = Acceptor(
-        settings, store, publisher, Attached(settings, services.db, services.blobs), Templates(services.db), links
-    )
-    personal = PersonalForm(settings, services.db, publisher, acceptor)
-    whole = WholeForm(services.db, publisher, acceptor)
-    batcher = Batcher(BatchStore(services.db, settings.IDEMPOTENCY_SECONDS), personal, whole)
+    inspector = Inspector(services)
+    acceptor = Acceptor(settings, store, publisher, Attached(services, inspector), Templates(services.db), links)
+    batcher = batcher_of(settings, services.db, publisher, acceptor)
     individually = Individually(settings, acceptor, batcher)
     many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
-    doors = (acceptor, batcher, many, quick, links)
+    doors = (acceptor, batcher, many, quick, links, inspector)
     provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
     for room in ROOMS:
@@ -216,76 +203,6 @@ def close(app: Flask) -> None:
         provided(Rates).close()
         provided(Refusals).close()
         provided(Services).close()
-
-
-class Readiness:
-    """Asks all parts of the service at once whether they work, and waits for a bounded time.
-
-    A part that hangs blocks its own thread, not the request.
-    """
-
-    def __init__(self, services: Services, check: DatabaseCheck) -> None:
-        self._services, self._check = services, check
-        self._parts: Mapping[str, Callable[[], str]] = {
-            "database": self._database,
-            "queue": self._queue,
-            "blobs": self._blobs,
-            "worker": self._worker,
-        }
-        self._threads = ThreadPoolExecutor(max_workers=len(self._parts), thread_name_prefix="ready")
-        self._looking = threading.Lock()
-        self._found = dict.fromkeys(self._parts, "not known yet: the first look goes on")
-
-    def parts(self) -> dict[str, str]:
-        """Return ``ok`` or the problem, by part.
-
-        Only one request looks at a time; others get the previous result. Otherwise strangers could
-        keep every thread waiting for a part that hangs.
-        """
-        if self._looking.acquire(blocking=False):
-            try:
-                self._found = self._look()
-            finally:
-                self._looking.release()
-        return dict(self._found)
-
-    def _look(self) -> dict[str, str]:
-        asked = {name: self._threads.submit(part) for name, part in self._parts.items()}
-        answers = {}
-        for name, future in asked.items():
-            try:
-                answers[name] = future.result(READY_SECONDS)
-            except TimeoutError:
-                future.cancel()
-                answers[name] = f"no answer in {READY_SECONDS:.0f} s"
-            except MailBBGunError as error:
-                answers[name] = str(error)
-        return answers
-
-    def close(self) -> None:
-        """End the threads, without waiting for parts that hang."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _database(self) -> str:
-        self._check.require()
-        with self._services.db.read() as session:
-            session.scalar(select(1))
-        self._services.db.check_writable()
-        return "ok"
-
-    def _queue(self) -> str:
-        self._services.queue.check()
-        return "ok"
-
-    def _blobs(self) -> str:
-        self._services.blobs.check()
-        return "ok"
-
-    def _worker(self) -> str:
-        self._check.require()  # workers are registered in the database
-        with self._services.db.read() as session:
-            alive = workers.any_alive(session)
-        return "ok" if alive else workers.NONE_ALIVE
 
 
 class HealthAnswer(Schema):

@@ -1,4 +1,4 @@
-"""The API's checks: at its start, when it loads its settings again, and until the database is up.
+"""The API's checks: at its start, when it loads its settings again, until the database is up, and for ``/ready``.
 
 What it promises: a wrong setting, or a database that this version cannot use, is told in one line.
 If a server is away, the API listens all the same: ``/health`` answers, requests that need the
@@ -7,7 +7,10 @@ database get 503, and everything works once the database is back.
 
 import logging
 import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from mailbbgun import migrations, startup
@@ -15,11 +18,13 @@ from mailbbgun.core.errors import (
     BlobStoreUnavailable,
     ConfigurationError,
     DatabaseUnavailable,
+    MailBBGunError,
     QueueMisconfigured,
     QueueUnavailable,
     Unavailable,
     explained,
 )
+from mailbbgun.deliver import workers
 from mailbbgun.exposure import check_exposure, taken
 from mailbbgun.messages import mime
 from mailbbgun.services import Services, build, check_durability, make_folder
@@ -35,6 +40,9 @@ LOOK_SECONDS = 1.0
 
 #: What clients and ``/ready`` are told until the first check of a process has ended.
 NOT_LOOKED_AT = "the database did not answer when the API started; it is looked at again every second"
+
+#: Seconds that ``/ready`` waits for all parts together.
+READY_SECONDS = 4.0
 
 log = logging.getLogger("mailbbgun.preflight")
 
@@ -163,6 +171,82 @@ class DatabaseCheck:
             log.error("database_not_usable", extra={"why": self._told, "meanwhile": meanwhile})
 
 
+class Readiness:
+    """Asks all parts of the service at once whether they work, and waits for a bounded time.
+
+    A part that hangs blocks its own thread, not the request.
+    """
+
+    def __init__(self, services: Services, check: DatabaseCheck) -> None:
+        self._services, self._check = services, check
+        self._parts: Mapping[str, Callable[[], str]] = {
+            "database": self._database,
+            "queue": self._queue,
+            "blobs": self._blobs,
+            "worker": self._worker,
+        }
+        self._threads = ThreadPoolExecutor(max_workers=len(self._parts), thread_name_prefix="ready")
+        self._asked: dict[str, Future[str]] = {}
+        self._looking = threading.Lock()
+        self._found = dict.fromkeys(self._parts, "not known yet: the first look goes on")
+
+    def parts(self) -> dict[str, str]:
+        """Return ``ok`` or the problem, by part.
+
+        Only one request looks at a time; others get the previous result. Otherwise strangers could
+        keep every thread waiting for a part that hangs.
+        """
+        if self._looking.acquire(blocking=False):
+            try:
+                self._found = self._look()
+            finally:
+                self._looking.release()
+        return dict(self._found)
+
+    def _look(self) -> dict[str, str]:
+        for name, part in self._parts.items():
+            # A part that still hangs is not asked again: it would take the threads of the others.
+            if (last := self._asked.get(name)) is None or last.done():
+                self._asked[name] = self._threads.submit(part)
+        wait(self._asked.values(), READY_SECONDS)
+        return {name: _answer(future) for name, future in self._asked.items()}
+
+    def close(self) -> None:
+        """End the threads, without waiting for parts that hang."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _database(self) -> str:
+        self._check.require()
+        with self._services.db.read() as session:
+            session.scalar(select(1))
+        self._services.db.check_writable()
+        return "ok"
+
+    def _queue(self) -> str:
+        self._services.queue.check()
+        return "ok"
+
+    def _blobs(self) -> str:
+        self._services.blobs.check()
+        return "ok"
+
+    def _worker(self) -> str:
+        self._check.require()  # workers are registered in the database
+        with self._services.db.read() as session:
+            alive = workers.any_alive(session)
+        return "ok" if alive else workers.NONE_ALIVE
+
+
+def _answer(asked: Future[str]) -> str:
+    """Return what a part has answered by now."""
+    if not asked.done():
+        return f"no answer in {READY_SECONDS:.0f} s"
+    try:
+        return asked.result()
+    except MailBBGunError as error:
+        return str(error)
+
+
 def _database_found(services: Services) -> bool:
     try:
         look(services)
@@ -179,7 +263,7 @@ def _look_at_blobs(services: Services) -> None:
     try:
         services.blobs.prepare()
     except BlobStoreUnavailable as error:
-        log.warning("blob_store_unavailable", extra={"error": explained(error), **error.told})
+        log.warning("blob_store_unavailable", extra={"error": explained(error)})
 
 
 def _look_at_queue(services: Services) -> None:

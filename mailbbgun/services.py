@@ -17,6 +17,7 @@ from mailbbgun.database.crypto import Vault
 from mailbbgun.database.db import Database
 from mailbbgun.database.engines import CONNECT_SECONDS
 from mailbbgun.queues.base import Queue
+from mailbbgun.safety.scanner import Scanner
 from mailbbgun.settings.paths import why_closed
 from mailbbgun.settings.settings import Settings
 
@@ -31,6 +32,7 @@ class Services:
     db: Database
     queue: Queue
     blobs: BlobStore
+    scanner: Scanner | None  # None: files are not scanned
     clock: Clock
     vault: Vault
     outages: Outages = field(default_factory=Outages)
@@ -68,6 +70,7 @@ def build(settings: Settings, *, installed: bool = False, connect_seconds: int =
         db=db,
         queue=_queue(settings, db),
         blobs=_blobs(settings),
+        scanner=Scanner(settings.CLAMAV_URL) if settings.CLAMAV_URL else None,
         clock=Clock(),
         vault=Vault(settings),
     )

@@ -22,6 +22,7 @@ BLANK = " \t"
 # All of these match in linear time: the possessive quantifiers (``*+``) never backtrack.
 _QUOTES = r'"(?:[^"\\]|\\.)*+"'
 _QUOTED = re.compile(_QUOTES, re.DOTALL)
+_SPECIALS = re.compile(r'["<>]')
 _NAMED = re.compile(rf'((?:[^"<>]++|{_QUOTES})*+)<((?:[^"<>]++|{_QUOTES})*+)>', re.DOTALL)
 # One address of several. A quote that is not closed goes on to the end of the text.
 _PIECE = re.compile(r'((?:"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^",;]++)*+)(?:[,;]|\Z)', re.DOTALL)
@@ -151,7 +152,7 @@ def _quoted_address(text: str) -> bool:
 def _name(text: str, address: str) -> str:
     if text.startswith('"') and _QUOTED.fullmatch(text):
         text = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
-    elif any(special in text for special in '"<>'):
+    elif _SPECIALS.search(text):
         text = text if text.count('"') > 1 else text.strip('"')
         example = (
             (text, address)

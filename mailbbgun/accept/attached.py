@@ -7,19 +7,21 @@ uploaded, and ``{"filename", "content"}`` brings a file along, as base64.
 import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from mimetypes import MimeTypes
+from contextlib import contextmanager
 from uuid import UUID
 
-from mailbbgun.attachments import find, store
+from mailbbgun.attachments import find
 from mailbbgun.attachments.find import Missing, Reference
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.attachments.receive import ReceivedFile, ReceivedForm
-from mailbbgun.blobs.base import BLOCK, BlobStore
+from mailbbgun.blobs.base import BLOCK
 from mailbbgun.core.caller import Caller
-from mailbbgun.core.errors import InvalidInput, TooLarge
-from mailbbgun.database.db import Database
+from mailbbgun.core.errors import FileRefused, InvalidInput, TooLarge
 from mailbbgun.messages.composing import encoded_size
 from mailbbgun.messages.contents import File
 from mailbbgun.messages.mime import one_line
+from mailbbgun.safety.examine import Judged
+from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
 
 #: Files of one message, and characters of a file's name and of its type, at most.
@@ -39,8 +41,6 @@ _PARAMETER = re.compile(rf'({_TOKEN})=(?:"([^"\\]*)"|({_TOKEN}))')
 _CONTENT_ID = re.compile(r"[!#-'*+\-./0-9=?A-Z^-~@]{1,200}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _BLANK = str.maketrans("", "", " \t\r\n")
-# Without the machine's own table, so that all machines say the same.
-_TYPES = MimeTypes()
 
 
 def faults(given: Sequence[Given], settings: Settings) -> Broken:
@@ -95,8 +95,9 @@ def declared(value: str) -> str | None:
 class Attached:
     """Finds the files that a submission names, and stores those that come with it."""
 
-    def __init__(self, settings: Settings, database: Database, blobs: BlobStore) -> None:
-        self._settings, self._database, self._blobs = settings, database, blobs
+    def __init__(self, services: Services, inspector: Inspector) -> None:
+        self._settings, self._database, self._blobs = services.settings, services.db, services.blobs
+        self._inspector = inspector
 
     def files(self, given: Sequence[Given], caller: Caller, brought: ReceivedForm | None = None) -> tuple[File, ...]:
         """Return the files, in their order, and behind them those that came beside the fields.
@@ -104,8 +105,9 @@ class Attached:
         What keeps the rules is given (:func:`faults`, :func:`faults_of_brought`).
 
         All are durable when this returns. Raises :class:`InvalidInput` for files that are not there,
-        :class:`TooLarge`, :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`. Then nothing
-        new is stored, unless the store goes away after the first of several files.
+        :class:`TooLarge`, :class:`FileRefused` for one that may not be sent, :class:`VirusFound`,
+        :class:`ScannerUnavailable`, :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`. Then
+        no message is stored, but some of the files may be, for an hour.
         """
         references = {place: _reference(one) for place, one in enumerate(given) if "content" not in one}
         found = self._found(given, references, caller)
@@ -118,16 +120,18 @@ class Attached:
                 "are the most of a message (MAX_MESSAGE_SIZE)."
             )
         for place, octets in contents.items():
-            found[place] = self._stored(given[place], octets, caller)
+            with _at(place):
+                found[place] = self._stored(given[place], octets, caller)
         beside = self._take(brought, caller) if brought else []
         return (*(found[place] for place in range(len(given))), *beside)
 
     def _take(self, brought: ReceivedForm, caller: Caller) -> list[File]:
-        settings = self._settings
-        contents = brought.store(self._database, self._blobs, caller.tenant_id, most=settings.MAX_FILE_SIZE)
+        most = self._settings.MAX_FILE_SIZE
         return [
-            _file(content.sha256, content.size, file.filename, file.content_type, _named(file))
-            for file, content in zip(brought.files, contents, strict=True)
+            _file(content.sha256, content.size, judged, _named(file))
+            for file, (content, judged) in zip(
+                brought.files, brought.store(self._inspector, caller.tenant_id, most=most), strict=True
+            )
         ]
 
     def _found(self, given: Sequence[Given], references: Mapping[int, Reference], caller: Caller) -> dict[int, File]:
@@ -141,35 +145,41 @@ class Attached:
                 "Some fields are not valid.",
                 fields={f"attachments.{place}.{one.field}": [one.sentence] for place, one in missing.items()},
             )
+        there = {place: one for place, one in its.items() if isinstance(one, find.File)}
+        judged = {}
+        for place, one in there.items():
+            with _at(place):
+                (judged[place],) = self._inspector.named(caller.tenant_id, [one])
         return {
-            place: _file(one.sha256, one.size, one.filename, one.content_type, given[place], one.attachment_id)
-            for place, one in its.items()
-            if isinstance(one, find.File)
+            place: _file(one.sha256, one.size, judged[place], given[place], one.attachment_id)
+            for place, one in there.items()
         }
 
     def _stored(self, given: Given, octets: bytes, caller: Caller) -> File:
         blocks = (octets[start : start + BLOCK] for start in range(0, len(octets), BLOCK))
-        stored = store.take(
-            self._database,
-            self._blobs,
+        stored, judged = self._inspector.take(
             caller.tenant_id,
             blocks,
+            given["filename"],
+            given.get("content_type", ""),
             most=self._settings.MAX_FILE_SIZE,
             size=len(octets),
-            name=given["filename"],
         )
-        return _file(stored.sha256, stored.size, given["filename"], given.get("content_type"), given)
+        return _file(stored.sha256, stored.size, judged, given)
 
 
-def _file(
-    sha256: str,
-    size: int,
-    filename: str,
-    content_type: str | None,
-    given: Given,
-    attachment_id: UUID | None = None,
-) -> File:
-    kind = (content_type and declared(content_type)) or _TYPES.guess_type(filename)[0] or "application/octet-stream"
+@contextmanager
+def _at(place: int) -> Iterator[None]:
+    """Name the field of a file that is refused."""
+    try:
+        yield
+    except FileRefused as error:
+        error.fields = {f"attachments.{place}": [error.message]}
+        raise
+
+
+def _file(sha256: str, size: int, judged: Judged, given: Given, attachment_id: UUID | None = None) -> File:
+    filename, kind = judged.filename, declared(judged.content_type) or "application/octet-stream"
     return File(
         sha256=sha256,
         size=size,

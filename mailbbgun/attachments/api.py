@@ -10,6 +10,7 @@ from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
 from mailbbgun.attachments import content, find, receive, repo, uploads
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.attachments.models import Attachment, key_of
 from mailbbgun.attachments.schemas import (
     Attachments,
@@ -84,7 +85,7 @@ def index(filters: dict[str, Any]) -> Any:
 @blueprint.alt_response(400, description="A file has no name, or the form is malformed. Nothing is stored.")
 @blueprint.alt_response(413, description="A file is larger than MAX_FILE_SIZE, or there are too many.")
 @blueprint.alt_response(415, description="The body is no multipart/form-data, or has a Content-Encoding.")
-@blueprint.alt_response(422, description="The Idempotency-Key was used for other files.")
+@blueprint.alt_response(422, description="A file may not be sent, or the Idempotency-Key was used for other files.")
 @blueprint.alt_response(503, description=_AWAY)
 @takes_uploads()
 @needs(Scope.WRITE, tests=True)
@@ -94,7 +95,7 @@ def upload(headers: dict[str, str | None]) -> Any:
     Each is a part `file` of the form. Messages name them by `id`, or by digest.
     """
     services = provided(Services)
-    answer, replayed = receive.receive(services, caller(), read_form(), headers["key"])
+    answer, replayed = receive.receive(services, provided(Inspector), caller(), read_form(), headers["key"])
     return ReadyResponse.of(201, answer, {"Idempotent-Replayed": "true"} if replayed else {})
 
 
@@ -180,7 +181,7 @@ def presign(wanted: dict[str, Any]) -> Any:
         raise InvalidInput("Some fields are not valid.", fields={"size": [most]})
     kind = "sha256" if "sha256" in wanted else "md5"
     digest = wanted.pop(kind)
-    known = find.known(services.db, who, kind, digest)
+    known = find.known(services.db, services.blobs, who, kind, digest)
     if known is not None and known.size != wanted["size"]:
         raise InvalidInput("Some fields are not valid.", fields={"size": [f"That file has {known.size} bytes."]})
     values = {"sha256": known.sha256, "md5": known.md5} if known else {"awaited": f"{kind}-{digest}"}

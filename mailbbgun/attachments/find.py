@@ -2,17 +2,21 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from mailbbgun.attachments import repo, uploads
-from mailbbgun.attachments.models import Attachment, Blob
+from mailbbgun.attachments.models import Attachment, Blob, key_of
 from mailbbgun.blobs.base import BlobStore
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import Conflict, NotFound
 from mailbbgun.database.db import Database
+
+#: Time after which the use of an attachment is noted again. Attachments are kept for days.
+NOTED_AGAIN = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +54,19 @@ class File:
 
 
 class Digest(NamedTuple):
-    """A digest to look for: ``kind`` is ``sha256`` or ``md5``. ``test``: whose upload it is; None: the caller's."""
+    """A digest to look for: ``kind`` is ``sha256`` or ``md5``.
+
+    ``test``: the attachment of a test key, or of another key, awaits it; None: the client named it.
+    """
 
     kind: str
     hex: str
     test: bool | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether an attachment awaits it: then its upload is looked for before anything else."""
+        return self.test is not None
 
 
 class Missing(NamedTuple):
@@ -75,12 +87,12 @@ def files(
     with db.read(who.tenant_id, tests_only=who.tests_only) as session:
         named = _attachments(session, who, references)
     digests = [_digest(one, named) for one in references]
-    found: dict[Digest, Blob | Missing] = {**_visible(db, who, {one for one in digests if isinstance(one, Digest)})}
-    for one in digests:
-        if isinstance(one, Digest) and one not in found:
-            found[one] = _uploaded(db, blobs, who, one, most)
+    wanted = {one for one in digests if isinstance(one, Digest)}
+    found: dict[Digest, Blob | Missing] = {**_visible(db, who, {one for one in wanted if not one.is_awaited})}
+    for one in wanted - found.keys():
+        found[one] = _uploaded(db, blobs, who, one, most)
     made = [_file(*pair, found, named) for pair in zip(references, digests, strict=True)]
-    return _kept(db, who, made)
+    return _kept(db, who, made, named)
 
 
 def attachment(session: Session, who: Caller, attachment_id: UUID) -> Attachment:
@@ -91,12 +103,16 @@ def attachment(session: Session, who: Caller, attachment_id: UUID) -> Attachment
     return found
 
 
-def known(db: Database, who: Caller, kind: str, digest: str) -> Blob | None:
+def known(db: Database, blobs: BlobStore, who: Caller, kind: str, digest: str) -> Blob | None:
     """Return the caller's blob with a digest (``kind``: ``sha256`` or ``md5``); None if it has none.
 
-    A test key finds only what test keys have uploaded.
+    None, too, if its file is lost: the next upload brings it back. A test key finds only what test keys
+    have uploaded. Raises :class:`BlobStoreUnavailable`.
     """
-    return _visible(db, who, [one := Digest(kind, digest)]).get(one)
+    blob = _visible(db, who, [one := Digest(kind, digest)]).get(one)
+    if blob is not None and blobs.size(key_of(who.tenant_id, blob.object_id)) != blob.size:
+        return None
+    return blob
 
 
 def content_of(
@@ -111,7 +127,8 @@ def content_of(
         its = attachment(session, who, attachment_id)
     digest = _digest(Reference(id=its.id), {its.id: its})
     assert isinstance(digest, Digest)
-    found = _visible(db, who, [digest]).get(digest) or _uploaded(db, blobs, who, digest, most)
+    found: Blob | Missing | None = None if digest.is_awaited else _visible(db, who, [digest]).get(digest)
+    found = found or _uploaded(db, blobs, who, digest, most)
     if isinstance(found, Missing):
         raise Conflict(found.sentence)
     return its, found
@@ -163,9 +180,14 @@ def _uploaded(db: Database, blobs: BlobStore, who: Caller, one: Digest, most: in
     arrived = uploads.arrive(db, blobs, who.tenant_id, f"{one.kind}-{one.hex}", test=test, most=most)
     if isinstance(arrived, uploads.Wrong):
         return Missing(one.kind, arrived.sentence)
-    # Look also if nothing came: another request may just have made a blob of the upload.
-    name = "SHA-256" if one.kind == "sha256" else "MD5"
-    return _visible(db, who, [one]).get(one) or Missing(one.kind, f"No file with this {name} has been uploaded.")
+    # Look also if nothing came: another request may just have made a blob of the upload, or of the content.
+    blob = _visible(db, who, [one]).get(one)
+    if blob is None:
+        name = "SHA-256" if one.kind == "sha256" else "MD5"
+        return Missing(one.kind, f"No file with this {name} has been uploaded.")
+    if arrived is None and one.is_awaited:
+        uploads.settle(db, who.tenant_id, f"{one.kind}-{one.hex}", blob, test=test)
+    return blob
 
 
 def _file(
@@ -193,15 +215,25 @@ def _file(
     )
 
 
-def _kept(db: Database, who: Caller, made: Sequence[File | Missing]) -> list[File | Missing]:
-    """Keep these files until the message that names them is committed. One may just have been deleted."""
-    found = [one for one in made if isinstance(one, File)]
-    if not found:
+def _kept(
+    db: Database, who: Caller, made: Sequence[File | Missing], named: Mapping[UUID, Attachment]
+) -> list[File | Missing]:
+    """Keep these files until the message that names them is committed. One may just have been deleted.
+
+    A file that many messages name is written to rarely: its row would become the place where they wait.
+    """
+    wanted = {one.sha256 for one in made if isinstance(one, File)}
+    if not wanted:
         return list(made)
-    with db.write(who.tenant_id) as session:
-        there = repo.keep(session, who.tenant_id, {one.sha256 for one in found})
-    if ids := {one.attachment_id for one in found if one.attachment_id is not None}:
+    with db.read(who.tenant_id) as session:
+        kept = repo.kept(session, who.tenant_id, wanted)
+    if kept < wanted:
+        with db.write(who.tenant_id) as session:
+            kept |= repo.keep(session, who.tenant_id, wanted - kept)
+    long_ago = datetime.now(UTC) - NOTED_AGAIN
+    used = {one.id for one in named.values() if one.last_used_at < long_ago}
+    if used:
         with db.write(who.tenant_id, tests_only=who.tests_only) as session:
-            repo.use(session, who.tenant_id, ids, tests_only=who.tests_only)
+            repo.use(session, who.tenant_id, used, tests_only=who.tests_only)
     gone = Missing("id", "This file has just been deleted; upload it again.")
-    return [gone if isinstance(one, File) and one.sha256 not in there else one for one in made]
+    return [gone if isinstance(one, File) and one.sha256 not in kept else one for one in made]

@@ -10,6 +10,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.db import Base, Owned, UTCDateTime
 
+#: States of ``Blob.scan``; the others are ``infected`` and ``unscannable``.
+UNSCANNED, CLEAN = "unscanned", "clean"
+
 
 class Blob(Owned, Base):
     """A content of a tenant, known by its SHA-256. Test and live data of a tenant share it.
@@ -36,7 +39,7 @@ class Blob(Owned, Base):
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
     #: It is not deleted before. Then it is, unless a row refers to it.
     kept_until: Mapped[datetime] = mapped_column(UTCDateTime())
-    #: What the virus scanner said: ``unscanned``, or the result.
+    #: What the virus scanner said: ``unscanned``, ``clean``, ``infected`` or ``unscannable``.
     scan: Mapped[str] = mapped_column(String(16), server_default="unscanned")
     #: The scanner's words, such as the name of what it found.
     scan_result: Mapped[str | None] = mapped_column(Text)

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from mailbbgun.attachments import repo, store
+from mailbbgun.attachments import repo
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.attachments.schemas import AttachmentShape
 from mailbbgun.attachments.store import Stored
-from mailbbgun.blobs.base import BlobStore
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput
 from mailbbgun.database import idempotency
-from mailbbgun.database.db import Database
 from mailbbgun.http.bad_input import name_of, shown
 from mailbbgun.http.error_responses import INVALID
 from mailbbgun.http.uploads.form import UploadedForm
+from mailbbgun.safety.examine import Judged
 from mailbbgun.services import Services
 
 #: The field of a form that has a file to store.
@@ -65,37 +65,35 @@ class ReceivedForm:
         if wrong:
             raise InvalidInput(INVALID, fields=wrong)
 
-    def store(self, db: Database, blobs: BlobStore, tenant_id: UUID, *, most: int) -> list[Stored]:
-        """Store the contents of the files. Each is durable when this returns, and kept for an hour.
+    def store(self, inspector: Inspector, tenant_id: UUID, *, most: int) -> list[tuple[Stored, Judged]]:
+        """Store the contents of the files, and judge them. Each is durable when this returns, for an hour.
 
-        Raises what :func:`store.take` raises.
+        Raises what :meth:`Inspector.take` raises.
         """
         return [
-            store.take(db, blobs, tenant_id, content, most=most, size=file.size, name=file.filename)
+            inspector.take(tenant_id, content, file.filename, file.content_type, most=most, size=file.size)
             for file, content in zip(self.files, self._form.contents(), strict=True)
         ]
 
 
-def receive(services: Services, who: Caller, form: UploadedForm, key: str | None) -> tuple[Mapping[str, Any], bool]:
+def receive(
+    services: Services, inspector: Inspector, who: Caller, form: UploadedForm, key: str | None
+) -> tuple[Mapping[str, Any], bool]:
     """Store the files of a form, and give each a name.
 
     Returns what is answered, and whether that is the answer to an earlier request with the same
     ``key``. Raises :class:`InvalidInput`, :class:`IdempotencyMismatch`, and what
-    :func:`store.take` raises; then no name is stored.
+    :meth:`Inspector.take` raises; then no name is stored.
     """
     if form.fields:
         raise InvalidInput(INVALID, fields={name: [_no_field(name)] for name, _ in form.fields})
     if not form.files:
         raise InvalidInput(INVALID, fields={FILE: [f"`{FILE}` is required: {_EXAMPLE}."]})
     received = ReceivedForm(form, [FILE])
-    most = services.settings.MAX_FILE_SIZE
-    contents = received.store(services.db, services.blobs, who.tenant_id, most=most)
-    named = [
-        {"filename": file.filename, "content_type": file.content_type, "sha256": content.sha256}
-        for file, content in zip(received.files, contents, strict=True)
-    ]
+    contents = received.store(inspector, who.tenant_id, most=services.settings.MAX_FILE_SIZE)
+    named = [{**judged._asdict(), "sha256": content.sha256} for content, judged in contents]
     claim = None if key is None else idempotency.claim_of(who, key, {"attachments": named})
-    rows = [{**its, "md5": one.md5, "size": one.size} for its, one in zip(named, contents, strict=True)]
+    rows = [{**its, "md5": one.md5, "size": one.size} for its, (one, _) in zip(named, contents, strict=True)]
 
     def add(_: UUID) -> dict[str, Any]:
         made = repo.add(session, who.tenant_id, rows, test=who.tests_only)

@@ -84,17 +84,25 @@ def all_blobs(session: Session, tenant_id: UUID, *, after: str, limit: int = 100
     return session.scalars(select(Blob).where(*its).order_by(Blob.sha256).limit(limit)).all()
 
 
-def keep(session: Session, tenant_id: UUID, sha256s: Collection[str]) -> set[str]:
-    """Keep blobs of a tenant for another :data:`GRACE`, and return which of them there are.
-
-    Those that are kept for most of it are left alone.
-    """
-    its = (Blob.tenant_id == tenant_id, Blob.sha256.in_(sha256s))
-    soon = Blob.kept_until < db_now(GRACE * 0.75)
-    session.execute(
-        update(Blob).where(*its, soon).values(kept_until=db_now(GRACE)).execution_options(**_UNSYNCHRONIZED)
-    )
+def kept(session: Session, tenant_id: UUID, sha256s: Collection[str]) -> set[str]:
+    """Return those of these blobs of a tenant that are kept for most of :data:`GRACE`."""
+    its = (Blob.tenant_id == tenant_id, Blob.sha256.in_(sha256s), Blob.kept_until >= db_now(GRACE * 0.75))
     return set(session.scalars(select(Blob.sha256).where(*its)))
+
+
+def scanned(session: Session, tenant_id: UUID, sha256: str, state: str, words: str) -> None:
+    """Note what the virus scanner said of a blob."""
+    its = (Blob.tenant_id == tenant_id, Blob.sha256 == sha256)
+    values = {"scan": state, "scan_result": words or None, "scanned_at": db_now()}
+    session.execute(update(Blob).where(*its).values(**values).execution_options(**_UNSYNCHRONIZED))
+
+
+def keep(session: Session, tenant_id: UUID, sha256s: Collection[str]) -> set[str]:
+    """Keep blobs of a tenant for another :data:`GRACE`, and return which of them there are."""
+    its = (Blob.tenant_id == tenant_id, Blob.sha256.in_(sha256s))
+    later = func.greatest if dialect_of(session) == "postgresql" else func.max
+    statement = update(Blob).where(*its).values(kept_until=later(Blob.kept_until, db_now(GRACE)))
+    return set(session.scalars(statement.returning(Blob.sha256).execution_options(**_UNSYNCHRONIZED)))
 
 
 def look_soon(session: Session, tenant_id: UUID, sha256: str) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from mailbbgun.attachments import repo
-from mailbbgun.attachments.models import key_of
+from mailbbgun.attachments.models import Blob, key_of
 from mailbbgun.attachments.store import Stored, record
 from mailbbgun.blobs.base import BlobStore
 from mailbbgun.core.errors import BlobMissing
@@ -79,11 +79,16 @@ def arrive(
         blobs.delete([copy, upload])
         return wrong
     stored = record(db, blobs, found)
-    with db.write(tenant_id, tests_only=test) as session:
-        values = {"sha256": stored.sha256, "md5": stored.md5, "size": stored.size}
-        repo.arrived(session, tenant_id, awaited, values, test=test)
+    settle(db, tenant_id, awaited, stored, test=test)
     blobs.delete([upload])  # after the commit: who finds no upload finds the blob
     return stored
+
+
+def settle(db: Database, tenant_id: UUID, awaited: str, blob: Stored | Blob, *, test: bool) -> None:
+    """Give all attachments that wait for a digest its content, which the tenant has."""
+    with db.write(tenant_id, tests_only=test) as session:
+        values = {"sha256": blob.sha256, "md5": blob.md5, "size": blob.size}
+        repo.arrived(session, tenant_id, awaited, values, test=test)
 
 
 def _measured(blobs: BlobStore, tenant_id: UUID, object_id: UUID) -> Stored:

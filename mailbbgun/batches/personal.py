@@ -10,7 +10,7 @@ from uuid import UUID
 from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.checks import Sharing
 from mailbbgun.accept.draft import Draft
-from mailbbgun.accept.fields import KEPT, TO
+from mailbbgun.accept.fields import KEPT, TO, Fields
 from mailbbgun.batches.batching import GivenBatch, Prepared, lane_of_batch
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput, TooLarge
@@ -57,9 +57,7 @@ class PersonalForm:
         if not found:
             return None
         first = replace(given.common, to=[given.recipients[found[0].place][TO]])
-        # A template has sources of its own; texts that came with the request are sources if there are values.
-        valued = given.common.unsubscribe or any(one.variables for one in found)
-        sharing = Sharing.TEMPLATED if valued and given.common.template is None else Sharing.SHARED
+        sharing = Sharing.TEMPLATED if _are_sources(given.common, found) else Sharing.SHARED
         ids = new_ids(len(found))
         draft = self._acceptor.draft(ids[0], first, given.options, caller, sharing)
         link = self._acceptor.link(caller) if given.common.unsubscribe else None
@@ -103,7 +101,10 @@ class PersonalForm:
         """Return the recipients whose texts can be rendered. The others are added to ``faults``."""
         content = draft.content
         if content is None or not content.templated:
-            return [_Tried(identifier, one, "", draft.subject, 0) for one, identifier in zip(found, ids, strict=True)]
+            return [
+                _Tried(identifier, one, link(identifier, one.box.address) if link else "", draft.subject, 0)
+                for one, identifier in zip(found, ids, strict=True)
+            ]
         trial = Trial(Sources(content.subject or "", content.text, content.html), self._settings.MAX_SUBJECT_SIZE)
         tried = []
         for one, identifier in zip(found, ids, strict=True):
@@ -150,6 +151,15 @@ def personal_row(one: Recipient, unsubscribe_url: str = "") -> dict[str, Any]:
     if unsubscribe_url:
         row["unsubscribe_url"] = unsubscribe_url
     return row
+
+
+def _are_sources(common: Fields, found: Sequence[Recipient]) -> bool:
+    """Return whether the texts of a request are sources of templates: a template has its own, and they need values."""
+    if common.template is not None:
+        return False
+    texts = (common.subject, common.text or "", common.html or "")
+    named = bool(common.unsubscribe) and any("unsubscribe_url" in text for text in texts)
+    return named or any(one.variables for one in found)
 
 
 def _columns(given: GivenBatch, draft: Draft, caller: Caller, now: datetime) -> dict[str, Any]:

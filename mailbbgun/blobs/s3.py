@@ -212,7 +212,8 @@ class S3:
             if isinstance(error, S3Error) and error.code in _MISSING:
                 raise BlobMissing(f"there is no file {error.object_name} in the store") from error
             why = _REFUSED.get(error.code or "") if isinstance(error, S3Error) else None
-            raise self._away(why or str(error), refused=why is not None) from error
+            # The reason is shorter, and says nothing of how often it was tried.
+            raise self._away(why or str(getattr(error, "reason", error)), refused=why is not None) from error
 
     def _away(self, why: str, *, refused: bool = False) -> BlobStoreUnavailable:
         # Clients must not learn where our servers are, so only the log has it.

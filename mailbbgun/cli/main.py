@@ -13,6 +13,7 @@ from mailbbgun.cli.keys import key
 from mailbbgun.cli.messages import message
 from mailbbgun.cli.send import send
 from mailbbgun.cli.status import status
+from mailbbgun.cli.suppressions import suppression
 from mailbbgun.cli.templates import template
 from mailbbgun.cli.tenants import tenant
 from mailbbgun.cli.terminal import PROGRAM
@@ -24,7 +25,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.group(context_settings=CONTEXT)
 @version_option
 def main() -> None:
-    """Messages, files, templates, tenants, API keys, SMTP accounts, domains and encryption keys of Mail BB Gun.
+    """Messages, files, templates, suppressions, tenants, keys, SMTP accounts and domains of Mail BB Gun.
 
     Works on the database that the settings name, whether or not the service runs. Exit codes: 0
     done, 1 not done, 2 wrong usage, 78 a setting is wrong.
@@ -42,5 +43,8 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 
-for command in (status, message, batch, send, template, tenant, key, account, domain, blobs, audit, encryption, keys):
+_OF_MAIL = (status, message, batch, send, template, suppression)
+_OF_TENANTS = (tenant, key, account, domain, blobs, audit, encryption, keys)
+
+for command in (*_OF_MAIL, *_OF_TENANTS):
     main.add_command(command)

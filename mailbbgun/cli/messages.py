@@ -1,8 +1,9 @@
-"""``mailbbgun message``: find messages, see what became of them, cancel or retry them.
+"""``mailbbgun message``: find messages, see what became of them, cancel, retry or reschedule them.
 
 Rules and words are those of the HTTP API: both call the same functions.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from mailbbgun.cli.terminal import (
     Command,
     all_pages,
     as_json,
+    as_usage_error,
     of_tenant,
     opened_for,
     print_json,
@@ -32,6 +34,7 @@ from mailbbgun.messages.publisher import publish
 from mailbbgun.messages.repo import Wanted
 from mailbbgun.messages.schemas import Details, Filters, Messages
 from mailbbgun.oversight import intervene
+from mailbbgun.oversight.schemas import CHANGEABLE, MessageChange, checked
 from mailbbgun.services import Services
 
 COLUMNS = ("created_at", "status", "reason", "from", "to", "subject", "id")
@@ -150,6 +153,38 @@ def retry(message_id: UUID, tenant: str, as_json: bool) -> None:
     with opened_for(tenant) as (services, tenant_id):
         changed = intervene.retry(services.db, lambda lane, one: _publish(services, lane, one), tenant_id, message_id)
     _print_changed(changed, "due now", as_json)
+
+
+@message.command()
+@_message
+@of_tenant
+@click.option("--send-at", "send_at", metavar="TIME", help="When to send it; now sends it now.")
+@click.option("--useful-until", "useful_until", metavar="TIME", help="Never send it after this time; none: no limit.")
+@click.option("--ttl", type=int, help="Instead: for how many seconds it is useful.")
+@click.option("--priority", type=int, help="0 to 9, 9 first.")
+@as_json
+@click.pass_context
+def reschedule(context: click.Context, /, message_id: UUID, tenant: str, as_json: bool, **_: Any) -> None:
+    """Change when a pending message is sent, and until when it is useful.
+
+    A TIME is as in RFC 3339 or RFC 2822, or Unix seconds.
+    """
+    typed = {name: value for name, value in typed_options(context).items() if name in CHANGEABLE}
+    if not typed:
+        raise click.UsageError("Nothing is to be changed: see --help.")
+    given = {name: None if value in ("now", "none") else value for name, value in typed.items()}
+    wanted = validated(MessageChange(), given)
+    with opened_for(tenant) as (services, tenant_id):
+        with as_usage_error():
+            values = checked(wanted, datetime.now(UTC), services.settings)
+            changed = intervene.change(
+                services.db, lambda lane, one: _publish(services, lane, one), tenant_id, message_id, values
+            )
+    if as_json:
+        print_json(Details().dump(changed.message))
+    else:
+        shown: Any = Details().dump(changed.message)
+        print_one({name: shown[name] for name in ("id", "status", "send_at", "useful_until", "priority")})
 
 
 def _publish(services: Services, lane: str, message_id: UUID) -> None:

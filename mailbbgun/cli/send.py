@@ -10,10 +10,9 @@ from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import parted
 from mailbbgun.accept.store import Store
-from mailbbgun.batches.batching import Batcher, GivenBatch
-from mailbbgun.batches.personal import PersonalForm
-from mailbbgun.batches.store import BatchStore
-from mailbbgun.batches.whole import WholeForm
+from mailbbgun.attachments.inspection import Inspector
+from mailbbgun.batches.assemble import batcher_of
+from mailbbgun.batches.batching import GivenBatch
 from mailbbgun.campaigns.campaign import Campaign, Sent
 from mailbbgun.campaigns.people import People
 from mailbbgun.cli.terminal import PROGRAM, CallersPath, of_tenant, opened, tenant_called
@@ -22,6 +21,7 @@ from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts.sender import identities
+from mailbbgun.suppressions.links import UnsubscribeLinks
 from mailbbgun.templates.resolve import Templates
 
 #: Seconds that the command waits in the end until its hints are on the queue. Workers find the others.
@@ -42,6 +42,7 @@ _AS_GIVEN = ("subject", "sender", "priority", "template", "locale")
 @click.option("--from", "sender", help="By default the service's own, or the tenant's default account's.")
 @click.option("--reply-to", help="Where answers go.")
 @click.option("--tag", "tags", multiple=True, help="A tag of each message. May be repeated.")
+@click.option("--unsubscribe", is_flag=True, help="Let each reader unsubscribe by a link of its own.")
 @click.option("--priority", type=click.IntRange(0, 9), help="0 to 9, 9 first.")
 @click.option("--name", default="", help="Tells two runs apart: a file that was sent is sent again under another name.")
 @click.option("--rejects", type=CallersPath(exists=False), help="Default: CSV with .rejects.csv.")
@@ -73,6 +74,8 @@ def _content(given: dict[str, Any]) -> GivenBatch:
     values |= {one: given[one] for one in _AS_GIVEN if given[one] is not None}
     if given["reply_to"]:
         values["reply_to"] = [given["reply_to"]]
+    if given["unsubscribe"]:
+        values["unsubscribe"] = True
     if given["tags"]:
         values["tags"] = list(given["tags"])
     if "subject" not in values and "template" not in values:
@@ -84,14 +87,12 @@ def _content(given: dict[str, Any]) -> GivenBatch:
 def _sent(services: Services, campaign: Campaign, people: People, caller: Caller, rejects: Path) -> Sent:
     settings, publisher = services.settings, Publisher(services.db, services.queue, services.outages)
     store = Store(services.db, settings.IDEMPOTENCY_SECONDS)
-    acceptor = Acceptor(
-        settings, store, publisher, Attached(settings, services.db, services.blobs), Templates(services.db)
+    files, links = (
+        Attached(services, Inspector(services)),
+        UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL),
     )
-    batcher = Batcher(
-        BatchStore(services.db, settings.IDEMPOTENCY_SECONDS),
-        PersonalForm(settings, services.db, publisher, acceptor),
-        WholeForm(services.db, publisher, acceptor),
-    )
+    acceptor = Acceptor(settings, store, publisher, files, Templates(services.db), links)
+    batcher = batcher_of(settings, services.db, publisher, acceptor)
     # Without a terminal there is no bar.
     with tqdm(total=people.rows, unit=" mails", disable=None) as bar:
 

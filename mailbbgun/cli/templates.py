@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.cli.terminal import (
     PAGE,
+    CallersPath,
     all_pages,
     as_json,
     as_usage_error,
@@ -35,7 +36,7 @@ VERSION_COLUMNS = ("number", "active", "locales", "created_at")
 SHOWN = ("id", "name", "description", "active", "version", "variables", "created_at", "updated_at")
 
 _template = click.argument("template", metavar="TEMPLATE")
-_source = click.Path(exists=True, dir_okay=False, path_type=Path)
+_source = CallersPath(exists=True)
 
 
 @click.group()
@@ -202,7 +203,7 @@ def _read(given: str | Path) -> str:
 
 
 def _object(given: str) -> Any:
-    text = _read(Path(given[1:])) if given.startswith("@") else given
+    text = _read(_source.convert(given[1:], None, None)) if given.startswith("@") else given
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:

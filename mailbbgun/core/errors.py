@@ -167,6 +167,19 @@ class SecretUnreadable(ConfigurationError):
     status = 503  # the client did nothing wrong, and may try again once the sysadmin has put the key back
 
 
+class FileRefused(MailBBGunError):
+    """A file may not be sent: its name, its type or its content is not accepted."""
+
+    code = "file_refused"
+    status = 422
+
+
+class VirusFound(FileRefused):
+    """The virus scanner found something in a file."""
+
+    code = "virus_found"
+
+
 class TookTooLong(MailBBGunError):
     """A query takes longer than one caller may keep the database busy.
 
@@ -224,6 +237,12 @@ class RedisUnavailable(Unavailable):
     kind = "redis"
 
 
+class ScannerUnavailable(Unavailable):
+    """The virus scanner cannot be reached, fails, or did not answer in time."""
+
+    kind = "scanner"
+
+
 class BlobStoreUnavailable(Unavailable):
     """The store of files cannot be reached, refuses us, has no room, or did not answer in time."""
 
@@ -246,7 +265,7 @@ def explained(error: MailBBGunError) -> str:
     If a server does not answer, it includes the first line of what the server or its driver said.
     If a setting is wrong it does not: the driver may quote a password.
     """
-    if isinstance(error, QueueUnavailable) and (address := error.told.get("address")):
+    if isinstance(error, QueueUnavailable | BlobStoreUnavailable) and (address := error.told.get("address")):
         return f"{error} ({address})"
     first: BaseException = error
     while isinstance(first, Unavailable) and first.__cause__ and not first.refused:

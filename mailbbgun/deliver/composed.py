@@ -9,15 +9,24 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.blobs.base import BlobStore
-from mailbbgun.core.errors import BlobMissing, BlobStoreUnavailable, InvalidInput, MailBBGunError
+from mailbbgun.core.errors import (
+    BlobMissing,
+    BlobStoreUnavailable,
+    FileRefused,
+    InvalidInput,
+    MailBBGunError,
+    ScannerUnavailable,
+)
 from mailbbgun.database.db import Database
 from mailbbgun.deliver.claim import EAGER_SIZE
 from mailbbgun.messages.composing import Composed
+from mailbbgun.messages.contents import File
 from mailbbgun.messages.loading import Contents
 from mailbbgun.messages.streaming import octets
 from mailbbgun.smtp.content import EnvelopeError
-from mailbbgun.smtp.outcome import Deferred, Phase
+from mailbbgun.smtp.outcome import Bounced, Deferred, Phase
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.spooled import Spooled, SpoolFailed, spool
 
@@ -28,13 +37,16 @@ LARGE = 1_000_000
 class NotComposed(Exception):
     """A message cannot be composed now. ``outcome`` is the outcome to record for its recipients.
 
-    ``damaged``: a file of it is not what was stored, and may never be again.
+    ``damaged``: a file of it is not what was stored, and may never be again. ``refused``: a file of it
+    may not be sent. ``waits``: it waits for the virus scanner, which does not count as a try.
     """
 
-    def __init__(self, why: str, *, damaged: bool = False) -> None:
+    def __init__(self, why: str, *, damaged: bool = False, refused: bool = False, waits: bool = False) -> None:
         super().__init__(why)
-        self.damaged = damaged
-        self.outcome = Deferred(Reply(0, "4.3.0", why), Phase.MAIL)
+        self.damaged, self.waits = damaged, waits
+        self.outcome: Deferred | Bounced = Deferred(Reply(0, "4.3.0", why), Phase.MAIL)
+        if refused:
+            self.outcome = Bounced(Reply(0, "5.7.0", why), Phase.MAIL)
 
 
 class Ready(NamedTuple):
@@ -53,9 +65,9 @@ class Ready(NamedTuple):
 class ComposedMessages:
     """Composes messages for one worker process. Thread-safe."""
 
-    def __init__(self, database: Database, blobs: BlobStore, folder: Path) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, inspector: Inspector, folder: Path) -> None:
         """``folder``: where large messages are written while they are sent."""
-        self._database, self._blobs, self._folder = database, blobs, folder
+        self._database, self._blobs, self._inspector, self._folder = database, blobs, inspector, folder
         self._contents = Contents(database)
 
     def small(self, message_ids: Sequence[UUID]) -> dict[UUID, bytes]:
@@ -93,13 +105,19 @@ class ComposedMessages:
     def spooled(self, ready: Ready) -> Spooled:
         """Write a message to a file, which the caller must close.
 
-        Its files are verified before this returns, so nothing is sent of a damaged one. Raises
-        :class:`DatabaseUnavailable`, and :class:`NotComposed`.
+        Its files are scanned if they were not, and verified before this returns, so nothing is sent of a
+        damaged one. Raises :class:`DatabaseUnavailable`, and :class:`NotComposed`.
         """
         try:
+            names = {piece.sha256: piece.filename for piece in ready.composed.pieces if isinstance(piece, File)}
+            self._inspector.ready(ready.tenant_id, names)
             return spool(octets(self._database, self._blobs, ready.tenant_id, ready.composed), self._folder)
         except BlobMissing as error:
             raise NotComposed(f"an attachment cannot be sent: {error}", damaged=True) from error
+        except FileRefused as error:
+            raise NotComposed(str(error), refused=True) from error
+        except ScannerUnavailable as error:
+            raise NotComposed(str(error), waits=True) from error
         except BlobStoreUnavailable as error:
             raise NotComposed(f"the attachments cannot be read: {error}") from error
         except (EnvelopeError, SpoolFailed) as error:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import select
 
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.core.clock import Clock
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.database import leasing
@@ -88,7 +89,7 @@ class WorkerContext:
             permits=permits,
             breaker=breaker(settings, services.clock),
             come_back_times=ComeBackTimes(services.clock),
-            composed=ComposedMessages(services.db, services.blobs, settings.spool_folder),
+            composed=ComposedMessages(services.db, services.blobs, Inspector(services), settings.spool_folder),
             journal=journal,
             journal_turns=JournalTurns(journal, leases),
             leases=leases,

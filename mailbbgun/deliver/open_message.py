@@ -6,13 +6,16 @@ from contextlib import asynccontextmanager
 from mailbbgun.core.errors import SecretUnreadable
 from mailbbgun.deliver.composed import NotComposed
 from mailbbgun.deliver.context import WorkerContext
-from mailbbgun.deliver.retry import judge
+from mailbbgun.deliver.retry import judge, released
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.drivers.operations import InThread
 from mailbbgun.events.kinds import Reason
 from mailbbgun.messages.status import ERROR
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.spooled import Raw
+
+#: Seconds until a message is due again that waits for the virus scanner.
+SCANNER_WAIT_SECONDS = 5.0
 
 
 @asynccontextmanager
@@ -54,9 +57,14 @@ async def _signed(context: WorkerContext, transaction: Transaction, envelope: En
 def not_sent(context: WorkerContext, transaction: Transaction, error: NotComposed) -> None:
     """Defer a transaction whose message cannot be composed now. Nothing was sent, no server was asked.
 
-    If that was the last try, the reason tells of a damaged file.
+    If that was the last try, the reason tells of a damaged file. A message with a file that may not be
+    sent bounces. One that waits for the virus scanner keeps its place in the schedule.
     """
     for one in transaction.claims:
+        if error.waits:
+            attempted = bool(transaction.failed)
+            context.results.put(one, released(one, SCANNER_WAIT_SECONDS, str(error), attempted=attempted))
+            continue
         result = judge(error.outcome, one, context.policy)._replace(attempted=bool(transaction.failed))
         if error.damaged and result.status == ERROR:
             result = result._replace(reason=Reason.ATTACHMENT_DAMAGED)

@@ -55,15 +55,17 @@ class Parser(FlaskParser):
     def load_json(self, req: Request, schema: marshmallow.Schema) -> Any:
         """Return the object in the body, and keep it as ``g.body``.
 
-        The body may be missing if the schema requires no field. If the schema takes forms, the body
-        may be one; then it is kept as ``g.form``.
+        The body may be missing if the schema requires no field. If the schema takes forms, there must
+        be a body, which may be one; then it is kept as ``g.form``, too.
         """
         if (
-            not any(field.required for field in schema.fields.values())
+            not hasattr(schema, TAKES_FORMS)
+            and not any(field.required for field in schema.fields.values())
             and not req.content_length
             and not req.headers.get("Transfer-Encoding")
         ):
-            return {}
+            g.body = {}
+            return g.body
         if req.mimetype == FORM and hasattr(schema, TAKES_FORMS):
             g.form = read_form()
             g.body = as_object(g.form.fields, schema)

@@ -53,7 +53,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     # Before the settings that name it in braces.
     own_name = values.checked("HOSTNAME", given.get("HOSTNAME", ""), str, {})
     given["HOSTNAME"] = own_name or hostname.of_this_machine()[0]
-    for one in fields(Settings):
+    for one in sorted(fields(Settings), key=lambda one: one.name != "VAR"):  # VAR first: others name it
         name, value = one.name, one.default
         if name in given:
             value = values.checked(name, given[name], hints[name], one.metadata)

@@ -4,20 +4,17 @@
 the descriptions.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from mailbbgun.settings.derived import Derived
+from mailbbgun.settings.field import setting as _setting
+from mailbbgun.settings.files import FileSettings
 from mailbbgun.settings.timeouts import SMTPTimeouts
 
 
-def _setting(default: Any, doc: str, *, least: float | None = None, most: float | None = None) -> Any:
-    """Return a field for a setting. ``least`` and ``most`` bound each of its numbers."""
-    return field(default=default, metadata={"doc": doc, "least": least, "most": most})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Derived):
+class Settings(Derived, FileSettings):
     """Every setting of the service. Times are seconds, sizes are bytes."""
 
     VAR: str = _setting(
@@ -206,25 +203,6 @@ class Settings(Derived):
         most=1_000_000_000,
     )
     MAX_SCHEDULE_DAYS: int = _setting(30, "How many days ahead a message may be scheduled.", least=1, most=366)
-    MAX_MESSAGE_SIZE: int = _setting(
-        41_943_040,
-        "Largest message as it is sent: a file takes a third more there than on a disk. Many servers take less.",
-        least=1024,
-        most=1_000_000_000,
-    )
-    MAX_FILE_SIZE: int = _setting(
-        26_214_400, "Largest file that may be uploaded or attached, in bytes.", least=1, most=5_000_000_000
-    )
-    MAX_FILES_PER_REQUEST: int = _setting(
-        10, "Most files in one request: of an upload, or of a message.", least=1, most=1000
-    )
-    ATTACHMENT_DAYS: int = _setting(
-        30,
-        "How many days an uploaded file is kept after its last use. A file that a message needs is kept as long as "
-        "that. 0: for ever.",
-        least=0,
-        most=36_500,
-    )
     MAX_BULK_EMAILS: int = _setting(1000, "Most messages of one batch.", least=1, most=10_000)
     MAX_BATCH_SIZE: int = _setting(
         8_388_608,
@@ -297,13 +275,6 @@ class Settings(Derived):
         60, "How long a worker's claim on a delivery is valid unless the worker renews it.", least=4, most=3600
     )
     SWEEP_SECONDS: int = _setting(15, "How often each worker looks for stranded messages.", least=1, most=600)
-    SPOOL_SIZE: int = _setting(
-        1_073_741_824,
-        "Room in {VAR}/spool for the messages with files that one worker.py is sending, all its processes "
-        "together. Further ones wait. A larger message is sent while no other one is there.",
-        least=1_000_000,
-        most=1_000_000_000_000,
-    )
     SHUTDOWN_GRACE: int = _setting(
         30, "How long a worker that was told to stop may finish the mail that it is sending.", least=0, most=3600
     )

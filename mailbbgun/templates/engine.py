@@ -31,7 +31,15 @@ KEPT_TEMPLATES = 512
 
 #: Steps that a body may take, by the weight of the variables: the heavier they are, the more a step may cost.
 #: A row of a table with four columns takes 27; 64 bytes of output take one.
-_FUEL = ((8 * 1024, 25_000), (16 * 1024, 14_000), (32 * 1024, 6_000), (VARIABLES_SIZE, 3_500))
+_KIB = 1024
+_FUEL = (
+    (8 * _KIB, 25_000),
+    (12 * _KIB, 17_000),
+    (16 * _KIB, 12_500),
+    (24 * _KIB, 9_000),
+    (32 * _KIB, 6_200),
+    (VARIABLES_SIZE, 3_500),
+)
 #: Characters of a variable that make it a long text, and steps that a body may take with one.
 _LONG_TEXT, _LONG_TEXT_FUEL = 16 * 1024, 2_500
 #: Steps that a subject may take.

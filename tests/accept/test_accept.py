@@ -11,6 +11,7 @@ from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.accept.store import Store
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.core.caller import ANYBODY, KeyKind
 from mailbbgun.core.errors import DatabaseUnavailable, IdempotencyMismatch
 from mailbbgun.database.db import Database, db_now
@@ -72,7 +73,7 @@ def accept(services, publisher, submission, key=None, caller=ANYBODY):
                 services.settings,
                 store,
                 publisher,
-                Attached(services.settings, services.db, services.blobs),
+                Attached(services, Inspector(services)),
                 Templates(services.db),
             )
             .accept(submission, caller, Options(idempotency_key=key))

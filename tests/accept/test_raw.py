@@ -12,6 +12,7 @@ from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import Options, Raw
 from mailbbgun.accept.raw import DECODED_SIZE, HEADER_SIZE, check_raw
 from mailbbgun.accept.store import Store
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.core.caller import ANYBODY, Caller, Identity, KeyKind
 from mailbbgun.core.errors import IdempotencyMismatch, InvalidInput, QuotaExceeded, TooLarge
 from mailbbgun.core.ids import new_id
@@ -253,7 +254,7 @@ def acceptor(services):
         services.settings,
         store,
         publisher,
-        Attached(services.settings, services.db, services.blobs),
+        Attached(services, Inspector(services)),
         Templates(services.db),
     )
     store.close()
@@ -333,7 +334,7 @@ def test_every_column_of_messages_but_the_status_has_its_value_from_accept(servi
         services.settings,
         store,
         publisher,
-        Attached(services.settings, services.db, services.blobs),
+        Attached(services, Inspector(services)),
         Templates(services.db),
     ).accept(Raw(mime=headed(), recipients=["ann@example.com"]), ANYBODY)
     store.close()

@@ -107,6 +107,27 @@ def test_an_upload_is_checked_once_for_all_that_wait_for_it(installed: Services,
     assert file.size == 3
 
 
+def test_an_attachment_whose_content_came_another_way_waits_no_longer(installed: Services):
+    its = add(installed, awaited=f"sha256-{hashlib.sha256(b'one').hexdigest()}")
+    one = take(installed, b"one")
+    [found] = files(installed, LIVE, its)
+    assert isinstance(found, File)
+    with installed.db.read(DEFAULT_TENANT) as session:
+        row = find.attachment(session, LIVE, its.id or new_id())
+    assert (row.state, row.sha256, row.size) == ("stored", one.sha256, 3)
+
+
+def test_an_upload_brings_back_a_file_that_was_lost(installed: Services):
+    lost = take(installed, b"one")
+    installed.blobs.delete([key_of(DEFAULT_TENANT, lost.object_id)])
+    assert find.known(installed.db, installed.blobs, LIVE, "sha256", lost.sha256) is None
+    its = add(installed, awaited=f"sha256-{lost.sha256}")
+    installed.blobs.put(uploads.key(DEFAULT_TENANT, f"sha256-{lost.sha256}", test=False), [b"one"])
+    [found] = files(installed, LIVE, its)
+    assert isinstance(found, File)
+    assert installed.blobs.size(key_of(DEFAULT_TENANT, found.object_id)) == 3
+
+
 def test_a_wrong_upload_is_deleted_and_told(installed: Services):
     awaited = f"md5-{hashlib.md5(b'one').hexdigest()}"
     its, upload = add(installed, awaited=awaited), uploads.key(DEFAULT_TENANT, awaited, test=False)

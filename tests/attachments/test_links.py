@@ -1,6 +1,9 @@
 """Where links to files in a bucket lead."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,15 @@ from flask.testing import FlaskClient
 
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.http.provided import provided
-from mailbbgun.services import Services
+from mailbbgun.install import install
+from mailbbgun.preflight import preflight
+from mailbbgun.services import Services, build
 from mailbbgun.settings.load import load
 from mailbbgun.settings.settings import Settings
 from tests.conftest import application
+from tests.http.conftest import ROOT
 from tests.servers import RGW
+from tests.servers.process import free_port
 from tests.waiting import PATIENCE
 
 CONTENT = b"Hello"
@@ -60,3 +67,37 @@ def test_without_links_the_api_takes_and_sends_files_of_a_bucket_itself(embedded
 def test_a_public_host_that_is_no_url_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="CDN_URL: "):
         load({"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_CDN_URL": "files.example.com"})
+
+
+def test_the_api_starts_while_the_bucket_is_away_and_tells_the_log_why(
+    embedded_settings: Settings, rgw: RGW, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = build(embedded_settings)
+    install(made)
+    made.close()
+    nobody = f"s3+http://k:s@127.0.0.1:{free_port()}/bucket"
+    for where, why in (
+        (nobody, "Connection refused"),
+        (rgw.url().replace("testsecret", "wrong-secret"), "the access key may not do this"),
+    ):
+        caplog.clear()
+        assert preflight(replace(embedded_settings, BLOBS_URL=where))
+        [told] = [one for one in caplog.records if one.message == "blob_store_unavailable"]
+        assert why in vars(told)["error"]
+        assert "secret" not in vars(told)["error"]
+
+
+def test_initdb_ends_with_one_line_if_the_bucket_cannot_be_made(embedded_settings: Settings, rgw: RGW) -> None:
+    where = rgw.url().replace("testsecret", "wrong-secret")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "MAILBBGUN_VAR": embedded_settings.VAR,
+        "MAILBBGUN_BLOBS_URL": where,
+    }
+    argv = [sys.executable, "initdb.py"]
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.count("\n") == 1
+    bucket = where.rpartition("/")[2]
+    told = f"the store of files is not available ({rgw.endpoint}/{bucket}: the access key may not do this)"
+    assert told in done.stderr

@@ -152,3 +152,14 @@ def test_a_batch_is_shown_and_cancelled(shell, tmp_path, text):
     assert "100%" in shell.run("batch", "list").output
     missing = shell.run("batch", "show", "019cdb4a-7c00-7000-8000-00000000002a", code=1)
     assert "no such batch" in missing.output
+
+
+def test_a_template_is_sent_to_the_people_of_a_file(shell, tmp_path):
+    path = people(tmp_path / "people.csv", 3)
+    (tmp_path / "t.html").write_text("<p>Dear {{ name }}</p>")
+    shell.run("template", "save", "spring", "--subject", "Spring, {{ name }}", "--html", str(tmp_path / "t.html"))
+    result = shell.run("send", "--csv", str(path), "--template", "spring")
+    assert "3 accepted, 0 rejected" in result.output
+    assert stored(shell, path) == {f"u{i}@{domain(path)}": f"Spring, Name {i}" for i in range(3)}
+    assert "template" in shell.run("send", "--csv", str(path), "--template", "gone", code=1).output
+    assert "--template or --subject" in shell.run("send", "--csv", str(path), code=2).output

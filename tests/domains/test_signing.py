@@ -12,6 +12,7 @@ from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import Raw
 from mailbbgun.accept.store import Store
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.core.caller import ANYBODY
 from mailbbgun.database.crypto import new_key
 from mailbbgun.messages.publisher import Publisher
@@ -121,7 +122,7 @@ def acceptor(service: Signing) -> Iterator[Acceptor]:
     """Accept as a door has it, in a process of its own beside the API and the worker."""
     services = build(load(service.environment))
     store, publisher = Store(services.db, 86_400), Publisher(services.db, services.queue)
-    yield Acceptor(services.settings, store, publisher, Attached(services.settings, services.db, services.blobs))
+    yield Acceptor(services.settings, store, publisher, Attached(services, Inspector(services)))
     store.close()
     publisher.close()
     services.close()

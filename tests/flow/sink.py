@@ -39,7 +39,8 @@ class Sink(asyncio.Protocol):
 
     def __init__(self, log: int) -> None:
         self._log = log
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._looked_at = 0
         self._recipients: list[str] = []
         self._data = False
         self._hesitating = False
@@ -55,14 +56,18 @@ class Sink(asyncio.Protocol):
         self._buffer += data
         while not self._hesitating and (self._data or b"\r\n" in self._buffer):
             if self._data:
-                content, dot, rest = (b"\r\n" + self._buffer).partition(b"\r\n.\r\n")
-                if not dot:
+                # A large message comes in many pieces: look only at the new one.
+                end = 0 if self._buffer.startswith(b".\r\n") else self._buffer.find(b"\r\n.\r\n", self._looked_at) + 2
+                if end == 1:
+                    self._looked_at = max(0, len(self._buffer) - 4)
                     return
-                self._buffer, self._data = rest, False
-                if self._take(content[2:] + b"\r\n"):
+                content, self._data, self._looked_at = bytes(self._buffer[:end]), False, 0
+                del self._buffer[: end + 3]
+                if self._take(content or b"\r\n"):
                     return
                 continue
-            line, _, self._buffer = self._buffer.partition(b"\r\n")
+            line = bytes(self._buffer[: self._buffer.find(b"\r\n")])
+            del self._buffer[: len(line) + 2]
             self._transport.write(self._answer(line))
 
     def _answer(self, line: bytes) -> bytes:

@@ -66,3 +66,15 @@ def test_individual_mails_arrive_each_with_one_recipient(shared):
     assert answer.status_code == 202, answer.text
     until(lambda: len(shared.taken()) == 2, what="both mails")
     assert sorted(message["to"] for message in shared.taken()) == [["a@example.test"], ["b@example.test"]]
+
+
+def test_a_single_mail_does_not_wait_behind_a_batch(shared):
+    shared.kill("worker")
+    people = [f"b{number}@example.test" for number in range(1000)]
+    post(shared, subject="s", text="{{ n }}", recipients=[{"to": one, "variables": {"n": 1}} for one in people])
+    urgent = [shared.post(to=f"single{number}@example.test", priority=number)["id"] for number in (5, 9)]
+    shared.start_worker()
+    until(lambda: len(shared.taken()) >= 1002, what="all mail")
+    places = [place for place, message in enumerate(shared.taken()) if message["id"][1:37] in urgent]
+    # A worker takes up to some hundred hints at once; without lanes of its own the batch would go first as a whole.
+    assert max(places) < 700

@@ -1,13 +1,18 @@
 """Messages that are stored as what they are made of, from the door to the sink."""
 
 import hashlib
+import os
+import random
+import re
 from base64 import b64encode
+from contextlib import suppress
 from email import message_from_bytes, policy
 from pathlib import Path
 
 import pytest
 
 from mailbbgun.messages.status import STATUSES
+from tests.conftest import MOSTLY_EMBEDDED
 from tests.flow.service import Service, until
 from tests.waiting import PATIENCE
 
@@ -66,7 +71,7 @@ def test_an_invitation_arrives_as_an_alternative_and_as_a_file_and_raw_shows_the
 
 
 PNG = bytes.fromhex("89504e470d0a1a0a") + bytes(range(256)) * 1300
-NAME = 'Prüfung (Q1)\'s "final".pdf'
+NAME = 'Prüfung (Q1)\'s "final".csv'
 
 
 def with_content(octets: bytes, filename: str, **more: str) -> dict[str, str]:
@@ -217,3 +222,44 @@ def test_what_would_be_too_large_when_it_is_encoded_is_refused(shared):
     )
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large"), answer.text
     assert "MAX_MESSAGE_SIZE" in answer.text
+
+
+def memory(pid: int) -> int:
+    """Return the most memory that a process group has taken so far, in bytes, each process for itself."""
+    peaks = 0
+    for path in Path("/proc").glob("[0-9]*/status"):
+        with suppress(OSError):  # the process has just ended
+            if os.getpgid(int(path.parent.name)) == pid:
+                peaks += int(re.search(r"VmHWM:\s+(\d+) kB", path.read_text())[1]) * 1024
+    return peaks
+
+
+@MOSTLY_EMBEDDED
+def test_large_files_are_streamed_to_many_servers_at_once_and_survive_the_worker(backend, pytestconfig):
+    every = pytestconfig.getoption("all")
+    count, megabytes = (20, 25) if every else (8, 8)
+    octets = random.Random(7).randbytes(megabytes * 1_000_000)
+    with Service(backend, LEASE_SECONDS=4, SWEEP_SECONDS=1, MAX_BODY_SIZE=50_000_000) as service:
+        first = service.post(to="ann@example.test", attachments=[with_content(octets, "a.bin")])
+        named = [{"sha256": hashlib.sha256(octets).hexdigest(), "filename": NAME}]
+        worker = service.start_worker(fault="dot.write:1:kill")
+        until(lambda: worker.poll() is not None, what="the worker's death in the middle of a message")
+        assert service.copies() == {}
+        assert not any(service.var.glob("spool/*"))
+        service.processes.pop("worker")
+        worker = service.start_worker()
+        service.ended(first["id"], "DELIVERED")
+        before = memory(worker.pid)
+        sent = [service.post(to=f"ben{number}@example.test", attachments=named) for number in range(count)]
+        for one in sent:
+            service.ended(one["id"], "DELIVERED")
+        assert set(service.copies().values()) == {1}
+        assert len(service.copies()) == count + 1
+        grown = memory(worker.pid) - before
+        print(f"{count} messages of {megabytes} MB at once: {grown / 1e6:.0f} MB more memory")
+        assert grown < (150_000_000 if every else count * megabytes * 1_000_000 / 3)
+        shown = raw(service, sent[0]["id"])
+        assert [one["sha"] for one in service.taken() if one["to"] == ["ben0@example.test"]] == [
+            hashlib.sha256(shown).hexdigest()
+        ]
+        assert files(shown)[NAME][1] == octets

@@ -11,6 +11,7 @@ from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import Options, Raw
 from mailbbgun.accept.store import Store
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.core.caller import ANYBODY, Caller, KeyKind
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.messages.publisher import Publisher
@@ -38,7 +39,7 @@ def acceptor(service: Tried) -> Iterator[Acceptor]:
         services.settings,
         store,
         publisher,
-        Attached(services.settings, services.db, services.blobs),
+        Attached(services, Inspector(services)),
         Templates(services.db),
     )
     store.close()

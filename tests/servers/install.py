@@ -19,6 +19,7 @@ PACKAGES = {
 }  # of servers; a tool's has its name
 CEPH = ("ceph-mon", "ceph-osd", "radosgw")  # the S3 store of tests; they come together
 TOOLS = {  # tools whose package has another name
+    "clamd": "clamav-daemon",
     "systemd-analyze": "systemd",
     "node": "nodejs",
     "Mail/DKIM.pm": "libmail-dkim-perl",
@@ -69,6 +70,11 @@ def pgbouncer() -> Path:
 def node() -> Path:
     """Return the path of node. Raises :class:`Missing`."""
     return _found("node")
+
+
+def clamd() -> Path:
+    """Return the path of clamd. Raises :class:`Missing`."""
+    return _found("clamd")
 
 
 def nginx() -> Path:

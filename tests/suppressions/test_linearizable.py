@@ -24,6 +24,7 @@ from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.accept.store import Store
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.core.caller import ANYBODY
 from mailbbgun.core.errors import Conflict
 from mailbbgun.core.ids import DEFAULT_TENANT
@@ -56,7 +57,7 @@ class World:
         self.services, self.db = services, services.db
         self.store = Store(services.db, 60)
         self.publisher = Publisher(services.db, services.queue)
-        attached = Attached(services.settings, services.db, services.blobs)
+        attached = Attached(services, Inspector(services))
         templates = Templates(services.db)
         self.acceptor = Acceptor(services.settings, self.store, self.publisher, attached, templates)
         self.worker = WorkerContext.open(services)

@@ -11,6 +11,7 @@ from tests.servers.process import free_port
 from tests.waiting import wait_until
 
 PUBLIC = "https://mail.example.com/base"
+STOP = '<a href="{{ unsubscribe_url }}">Stop</a>'
 ONE_CLICK = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -94,12 +95,7 @@ def test_a_template_has_the_link_as_a_variable(public, tag):
     made = public.call(
         "POST",
         "/templates",
-        json={
-            "name": f"news-{tag}",
-            "subject": "News",
-            "html": '<a href="{{ unsubscribe_url }}">Stop</a>',
-            "text": "Hi",
-        },
+        json={"name": f"news-{tag}", "subject": "News", "text": "Hi", "html": STOP},
     )
     assert made.status_code == 201, made.text
     body = {"to": f"ann@{tag}.example", "template": f"news-{tag}"}
@@ -109,6 +105,42 @@ def test_a_template_has_the_link_as_a_variable(public, tag):
     url, _ = link(public, identifier)
     assert f'href="{url}"' in parsed(public, identifier).get_body(("html",)).get_content()
     assert public.post(body).status_code == 400  # without unsubscribe there is no such variable
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {"common": {"subject": "Hello {{ name }}", "html": STOP}, "variables": True},
+        {"common": {"subject": "Hello", "html": STOP}, "variables": False},
+        {"common": {"subject": "Hello", "text": "Hi"}, "variables": False},
+    ],
+)
+def test_each_recipient_of_a_batch_has_a_link_of_its_own(public, tag, batch):
+    names = ("ann", "ben")
+    recipients = [
+        {"to": f"{name}@{tag}.example"} | ({"variables": {"name": name}} if batch["variables"] else {})
+        for name in names
+    ]
+    body = batch["common"] | {"unsubscribe": True, "recipients": recipients}
+    answer = public.call("POST", "/messages/batch", json=body)
+    assert answer.status_code == 202, answer.text
+    ids = [one["id"] for one in public.get("/messages", domain=f"{tag}.example")["messages"]][::-1]
+    links = [link(public, one) for one in ids]
+    assert len({url for url, _ in links}) == 2
+    for identifier, (url, _) in zip(ids, links, strict=True):
+        if "html" in batch["common"]:
+            assert f'href="{url}"' in parsed(public, identifier).get_body(("html",)).get_content()
+    assert public.call("POST", links[0][1]).status_code == 200
+    sent = [public.post(GOOD | {"to": f"{name}@{tag}.example"}).json() for name in names]
+    assert ["suppressed" in one for one in sent] == [True, False]
+
+
+def test_individual_mails_have_a_link_each(public, tag):
+    to = [f"ann@{tag}.example", f"ben@{tag}.example"]
+    answer = public.post(GOOD | {"to": to, "individual": True, "unsubscribe": True})
+    assert answer.status_code in (201, 202), answer.text
+    ids = [one["id"] for one in public.get("/messages", domain=f"{tag}.example")["messages"]]
+    assert len({link(public, one)[0] for one in ids}) == 2
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select, update
 
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.deliver.claim import Loaded, claim
@@ -50,7 +51,10 @@ def test_a_claim_comes_without_the_bytes_of_a_large_message(store, owner):
     with store.services.db.statements() as statements:
         assert claim(statements, owner, [message], 60, 0.0).messages[message].raw is None
     services = store.services
-    assert ComposedMessages(services.db, services.blobs, services.settings.var).ready(message).whole == b"x" * 70_000
+    assert (
+        ComposedMessages(services.db, services.blobs, Inspector(services), services.settings.var).ready(message).whole
+        == b"x" * 70_000
+    )
 
 
 def test_claims_are_given_back_if_the_database_goes_away_before_their_mail_can_be_grouped(store, owner, monkeypatch):

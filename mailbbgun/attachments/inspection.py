@@ -1,0 +1,146 @@
+"""The verb: find out whether a file may be sent, when it is uploaded, named by a message, and sent.
+
+Its name, type, archives and macros are judged while it passes by. The virus scanner is asked once for
+each content, and its verdict is kept.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from uuid import UUID
+
+from mailbbgun.attachments import content, repo, store
+from mailbbgun.attachments.find import File
+from mailbbgun.attachments.models import CLEAN, UNSCANNED, Blob
+from mailbbgun.attachments.store import Stored
+from mailbbgun.core.errors import FileRefused, ScannerUnavailable, VirusFound
+from mailbbgun.safety.examine import Examination, Judged, Rules
+from mailbbgun.safety.names import extension, safe_name
+from mailbbgun.safety.scanner import Scanner, Turns
+from mailbbgun.services import Services
+
+log = logging.getLogger("mailbbgun.attachments")
+
+
+#: Seconds that an upload waits for its turn at the scanner.
+TURN_SECONDS = 10.0
+
+#: Judgements that are remembered.
+_REMEMBERED = 10_000
+
+
+class _Judgements:
+    """The last judgements of files that were accepted. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[UUID, str, str, str], str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def type_of(self, tenant_id: UUID, sha256: str, name: str, declared: str) -> str | None:
+        """Return the media type of a content that was accepted under this extension before."""
+        return self._known.get((tenant_id, sha256, extension(name), declared))
+
+    def add(self, tenant_id: UUID, sha256: str, name: str, declared: str, content_type: str) -> None:
+        """Remember a judgement, and forget the oldest one if there are too many."""
+        with self._lock:
+            self._known[tenant_id, sha256, extension(name), declared] = content_type
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+
+
+class Inspector:
+    """Knows which files may be sent. Make one for a process: it remembers what it has judged."""
+
+    def __init__(self, services: Services) -> None:
+        settings = services.settings
+        self._db, self._blobs, self._scanner = services.db, services.blobs, services.scanner
+        self._rules, self._down = Rules.of(settings), settings.SCANNER_DOWN
+        self._judgements, self._turns = _Judgements(), Turns()
+
+    def take(
+        self, tenant_id: UUID, blocks: Iterable[bytes], filename: str, declared: str, *, most: int, size: int | None
+    ) -> tuple[Stored, Judged]:
+        """Store an upload like :func:`store.take`, and judge it.
+
+        Raises what :func:`store.take` raises, :class:`FileRefused`, :class:`VirusFound`, and
+        :class:`ScannerUnavailable` if the setting says so. The content is then deleted within two hours.
+        """
+        examination = Examination()
+        name = safe_name(filename)
+        watched = examination.watch(blocks)
+        stored = store.take(self._db, self._blobs, tenant_id, watched, most=most, size=size, name=name)
+        judged = examination.judge(filename, declared, self._rules)
+        self._judgements.add(tenant_id, stored.sha256, name, declared, judged.content_type)
+        self._scan(tenant_id, {stored.sha256: judged.filename})
+        return stored, judged
+
+    def named(self, tenant_id: UUID, files: Collection[File]) -> list[Judged]:
+        """Judge the files that a message names; return the name and type under which each is sent.
+
+        A content is read for this if it is not known yet under this extension, as after an upload straight
+        to the store. Raises like :meth:`take`, and :class:`BlobMissing`.
+        """
+        judged = [self._judged(tenant_id, file) for file in files]
+        names = {file.sha256: its.filename for file, its in zip(files, judged, strict=True)}
+        self._scan(tenant_id, names)
+        return judged
+
+    def ready(self, tenant_id: UUID, names: Mapping[str, str]) -> None:
+        """Find out whether a message may leave now; scan those of its files that were not.
+
+        ``names``: SHA-256 → the name to show. Raises :class:`FileRefused` or :class:`VirusFound` if the
+        message may never leave, and :class:`ScannerUnavailable` if it has to wait for the scanner.
+        """
+        self._scan(tenant_id, names, waits=True)
+
+    def _judged(self, tenant_id: UUID, file: File) -> Judged:
+        name, declared = safe_name(file.filename), file.content_type or ""
+        if known := self._judgements.type_of(tenant_id, file.sha256, name, declared):
+            return Judged(name, known)
+        examination = Examination()
+        for block in self._content(tenant_id, file.object_id, file.sha256, file.size):
+            examination.look(block)
+        judged = examination.judge(name, declared, self._rules)
+        self._judgements.add(tenant_id, file.sha256, name, declared, judged.content_type)
+        return judged
+
+    def _scan(self, tenant_id: UUID, names: Mapping[str, str], *, waits: bool = False) -> None:
+        """Scan the contents that were not, and refuse what was found. ``waits``: a message can wait for it."""
+        if self._scanner is None or not names:
+            return
+        with self._db.read(tenant_id) as session:
+            blobs = repo.blobs(session, tenant_id, set(names))
+        for blob in blobs:
+            state, words = blob.scan, blob.scan_result or ""
+            if state == UNSCANNED:
+                holds = waits and self._down == "hold"
+                try:
+                    state, words = self._scanned(self._scanner, tenant_id, blob, 0.0 if holds else TURN_SECONDS)
+                except ScannerUnavailable as error:
+                    if holds or self._down == "reject":
+                        raise
+                    log.warning("unscanned", extra={"tenant_id": tenant_id, "sha256": blob.sha256, "error": str(error)})
+                    continue
+            self._refuse(state, words, names[blob.sha256])
+
+    def _refuse(self, state: str, words: str, name: str) -> None:
+        if state == "infected":
+            raise VirusFound(f"{name!r} is not accepted: the virus scanner found {words}.")
+        if state != CLEAN and self._down != "allow":
+            raise FileRefused(f"{name!r} is not accepted: the virus scanner cannot scan it: {words}.")
+
+    def _scanned(self, scanner: Scanner, tenant_id: UUID, blob: Blob, patience: float) -> tuple[str, str]:
+        """Return what the scanner says of a content, and keep it. ``patience``: seconds to wait for a turn."""
+        with self._turns.one(patience):
+            found = scanner.scan(self._content(tenant_id, blob.object_id, blob.sha256, blob.size))
+        with self._db.write(tenant_id) as session:
+            repo.scanned(session, tenant_id, blob.sha256, found.state, found.words)
+        if found.state == "infected":
+            told = {"tenant_id": tenant_id, "sha256": blob.sha256, "found": found.words}
+            log.warning("virus_found", extra=told)
+        return found.state, found.words
+
+    def _content(self, tenant_id: UUID, object_id: UUID, sha256: str, size: int) -> Iterator[bytes]:
+        with content.opened(self._blobs, tenant_id, object_id, sha256=sha256, size=size) as blocks:
+            yield from blocks

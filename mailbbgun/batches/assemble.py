@@ -1,0 +1,17 @@
+"""Assembles what accepts batches, for the API and for the command line."""
+
+from mailbbgun.accept.accept import Acceptor
+from mailbbgun.batches.batching import Batcher
+from mailbbgun.batches.personal import PersonalForm
+from mailbbgun.batches.store import BatchStore
+from mailbbgun.batches.whole import WholeForm
+from mailbbgun.database.db import Database
+from mailbbgun.messages.publisher import Publisher
+from mailbbgun.settings.settings import Settings
+
+
+def batcher_of(settings: Settings, database: Database, publisher: Publisher, acceptor: Acceptor) -> Batcher:
+    """Return what accepts batches of either form."""
+    personal = PersonalForm(settings, database, publisher, acceptor)
+    whole = WholeForm(database, publisher, acceptor)
+    return Batcher(BatchStore(database, settings.IDEMPOTENCY_SECONDS), personal, whole)

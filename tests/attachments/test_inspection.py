@@ -1,0 +1,134 @@
+"""Files are judged and scanned when they are uploaded, named by a message, and sent."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from mailbbgun.attachments import repo
+from mailbbgun.attachments.find import File
+from mailbbgun.attachments.inspection import Inspector
+from mailbbgun.attachments.store import Stored
+from mailbbgun.core.errors import FileRefused, ScannerUnavailable, VirusFound
+from mailbbgun.core.ids import DEFAULT_TENANT, new_id
+from mailbbgun.safety.scanner import Scanner
+from mailbbgun.services import Services
+from tests.safety.samples import GOOD, PDF, PROGRAM, zipped
+from tests.servers.clamd import EICAR, MOST, Clamd
+
+
+@pytest.fixture(scope="module")
+def clamd() -> Iterator[Clamd]:
+    """A scanner, running. A test that stops it starts it again."""
+    with Clamd() as server:
+        yield server
+
+
+def guarded(services: Services, clamd: Clamd, down: str = "hold") -> Services:
+    settings = replace(services.settings, CLAMAV_URL=clamd.url, SCANNER_DOWN=down)
+    return replace(services, settings=settings, scanner=Scanner(clamd.url, connect_seconds=2.0, seconds=20.0))
+
+
+def take(inspector: Inspector, content: bytes, name: str = "a.txt", declared: str = "") -> Stored:
+    blocks = (content[start : start + 50_000] for start in range(0, len(content), 50_000))
+    stored, judged = inspector.take(DEFAULT_TENANT, blocks, name, declared, most=20_000_000, size=len(content))
+    assert judged.filename
+    return stored
+
+
+def file(stored: Stored, name: str, content_type: str | None = None) -> File:
+    return File(stored.sha256, stored.md5, stored.size, stored.object_id, name, content_type, "unscanned")
+
+
+def scan_of(services: Services, stored: Stored) -> str:
+    with services.db.read(DEFAULT_TENANT) as session:
+        found = repo.blob(session, DEFAULT_TENANT, stored.sha256)
+        assert found is not None
+        return found.scan
+
+
+def test_an_upload_gets_a_safe_name_and_its_type(installed: Services) -> None:
+    inspector = Inspector(installed)
+    stored, judged = inspector.take(DEFAULT_TENANT, [PDF], "C:\\x\\invoice\u202e.pdf", "", most=1000, size=None)
+    assert judged == ("invoice.pdf", "application/pdf")
+    assert (stored.size, scan_of(installed, stored)) == (len(PDF), "unscanned")
+    for name, content in (("a.pdf", PROGRAM), ("setup.exe", PROGRAM), ("a.zip", zipped({"x.exe": b"x"}))):
+        with pytest.raises(FileRefused):
+            take(inspector, content, name)
+
+
+def test_a_message_cannot_give_a_content_a_name_that_does_not_fit(installed: Services) -> None:
+    inspector = Inspector(installed)
+    stored = take(inspector, GOOD["zip"], "a.zip")
+    assert inspector.named(DEFAULT_TENANT, [file(stored, "../b.zip")]) == [("b.zip", "application/zip")]
+    for wrong in (file(stored, "a.pdf"), file(stored, "a.exe"), file(stored, "a.zip", "text/html")):
+        for asked in (inspector, Inspector(installed)):
+            with pytest.raises(FileRefused):
+                asked.named(DEFAULT_TENANT, [wrong])
+    assert Inspector(installed).named(DEFAULT_TENANT, [file(stored, "a.zip")])[0].content_type == "application/zip"
+    assert inspector.named(DEFAULT_TENANT, []) == []
+    with installed.blobs.open(next(iter(installed.blobs.keys(""))).key):
+        installed.blobs.delete([one.key for one in installed.blobs.keys("")])
+    assert inspector.named(DEFAULT_TENANT, [file(stored, "c.zip")])  # it is not read once more
+
+
+def test_a_virus_is_refused_wherever_it_is_named_and_scanned_once(installed: Services, clamd: Clamd) -> None:
+    services = guarded(installed, clamd)
+    inspector = Inspector(services)
+    clean = take(inspector, b"hello")
+    assert scan_of(services, clean) == "clean"
+    before = take(Inspector(installed), EICAR)  # before the scanner was set up
+    assert scan_of(services, before) == "unscanned"
+    with pytest.raises(VirusFound, match=r"'b.txt' is not accepted: the virus scanner found Eicar") as caught:
+        inspector.named(DEFAULT_TENANT, [file(clean, "a.txt"), file(before, "b.txt")])
+    assert (caught.value.status, caught.value.code) == (422, "virus_found")
+    assert scan_of(services, before) == "infected"
+    clamd.kill9()
+    try:
+        for again in (
+            lambda: take(inspector, EICAR),
+            lambda: inspector.ready(DEFAULT_TENANT, {before.sha256: "b.txt"}),
+        ):
+            with pytest.raises(VirusFound):
+                again()
+        inspector.ready(DEFAULT_TENANT, {clean.sha256: "a.txt"})
+        inspector.ready(new_id(), {before.sha256: "b.txt"})  # another tenant's is not ours
+    finally:
+        clamd.start()
+
+
+def test_while_the_scanner_is_down_files_wait_are_refused_or_go_out_as_the_setting_says(
+    installed: Services, clamd: Clamd
+) -> None:
+    hold, reject, allow = (Inspector(guarded(installed, clamd, down)) for down in ("hold", "reject", "allow"))
+    clamd.kill9()
+    try:
+        stored = take(hold, b"held until it is scanned")
+        held = file(stored, "a.txt")
+        hold.named(DEFAULT_TENANT, [held])
+        with pytest.raises(ScannerUnavailable):
+            hold.ready(DEFAULT_TENANT, {stored.sha256: "a.txt"})
+        for refused in (lambda: take(reject, b"x"), lambda: reject.named(DEFAULT_TENANT, [held])):
+            with pytest.raises(ScannerUnavailable) as caught:
+                refused()
+            assert (caught.value.status, caught.value.retry_after) == (503, 5)
+        take(allow, b"y")
+        allow.named(DEFAULT_TENANT, [held])
+        allow.ready(DEFAULT_TENANT, {stored.sha256: "a.txt"})
+        virus = take(hold, EICAR + b" held")
+    finally:
+        clamd.start()
+    hold = Inspector(guarded(installed, clamd))  # the other one asks again in some seconds
+    hold.ready(DEFAULT_TENANT, {stored.sha256: "a.txt"})
+    assert scan_of(installed, stored) == "clean"
+    with pytest.raises(VirusFound):
+        hold.ready(DEFAULT_TENANT, {virus.sha256: "a.txt"})
+
+
+def test_a_file_that_cannot_be_scanned_is_refused_unless_all_may_go_unscanned(
+    installed: Services, clamd: Clamd
+) -> None:
+    with pytest.raises(FileRefused, match=r"cannot scan it: .*size limit"):
+        take(Inspector(guarded(installed, clamd)), b"x" * 3 * MOST)
+    stored = take(Inspector(guarded(installed, clamd, "allow")), b"x" * 3 * MOST)
+    assert scan_of(installed, stored) == "unscannable"
