@@ -79,13 +79,14 @@ def test_what_the_blocks_raise_passes_through(clamd: Clamd) -> None:
 )
 def test_an_answer_that_is_no_verdict_is_none(answer: bytes, said: str) -> None:
     def serve() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.settimeout(PATIENCE)
-            octets = b""
-            while not octets.endswith(bytes(4)):
-                octets += connection.recv(65_536)
-            connection.sendall(answer)
+        for end, words in ((b"PING\0", b"PONG\0"), (bytes(4), answer)):
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(PATIENCE)
+                octets = b""
+                while not octets.endswith(end):
+                    octets += connection.recv(65_536)
+                connection.sendall(words)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)
@@ -133,3 +134,21 @@ def test_an_error_of_the_file_says_nothing_about_the_scanner() -> None:
             raise KeyError("blob")
     with turns.one(0.0):
         pass
+
+
+def test_what_is_no_scanner_is_noticed_before_it_gets_a_file() -> None:
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(PATIENCE)
+            heard.append(connection.recv(65_536))
+            connection.sendall(b"220 mail.example.com ESMTP\r\n")
+
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(ScannerUnavailable, match="does not answer like clamd"):
+            Scanner(f"tcp://127.0.0.1:{listener.getsockname()[1]}").scan([b"secret"])
+        thread.join(PATIENCE)
+    assert heard == [b"zPING\0"]
