@@ -12,6 +12,8 @@ from mailbbgun.accept.checks import Sharing
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import KEPT, TO, Fields
 from mailbbgun.batches.batching import GivenBatch, Prepared, lane_of_batch
+from mailbbgun.composing.compose import Own, compose
+from mailbbgun.composing.contents import Content, Personal, StoredContent
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.core.ids import new_ids
@@ -19,8 +21,6 @@ from mailbbgun.core.timing import timing
 from mailbbgun.database.compiled import StatementStep
 from mailbbgun.database.db import Database
 from mailbbgun.messages import storing
-from mailbbgun.messages.composing import Own, compose
-from mailbbgun.messages.contents import Content, Personal, StoredContent
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.recipients import bulk
 from mailbbgun.recipients.check import Recipient

@@ -144,6 +144,7 @@ ROUTES = {
     ("/messages/{message_id}/events", "get"),
     ("/messages/{message_id}/retry", "post"),
     ("/attachments", "get"),
+    ("/attachments", "post"),
     ("/attachments/{attachment_id}", "get"),
     ("/attachments/{attachment_id}", "delete"),
     ("/attachments/{attachment_id}/content", "get"),

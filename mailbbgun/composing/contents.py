@@ -13,7 +13,7 @@ from uuid import UUID
 
 import orjson
 
-from mailbbgun.messages.mime import Mailbox
+from mailbbgun.composing.mime import Mailbox
 
 #: Of zlib. A higher level takes several times as long, and saves little.
 _LEVEL = 1
