@@ -180,11 +180,16 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
         api.register_blueprint(room.blueprint)
     api.register_blueprint(_service)
     app.register_blueprint(_assets)
-    uploads = UploadRoutes(app, BodyLimit(settings.max_upload_size, UPLOAD_SETTINGS))
-    app.extensions[EXTENSION][UploadRoutes] = uploads
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
-    admit_uploads(app)
+    _take_uploads(app, settings)
     app.after_request(_secured)
+
+
+def _take_uploads(app: Flask, settings: Settings) -> None:
+    """Tell the server which requests are uploads, and let it ask which of them may come."""
+    limit = BodyLimit(settings.max_upload_size, UPLOAD_SETTINGS)
+    app.extensions[EXTENSION][UploadRoutes] = UploadRoutes(app, limit)
+    admit_uploads(app)
 
 
 def form_limits(settings: Settings) -> FormLimits:

@@ -196,12 +196,12 @@ class Fields:
         "The language of the reader, for a template with variants: ja-JP finds ja, and the default if there is none.",
         "ja-JP",
     )
-    unsubscribe: bool = _given(
+    unsubscribe: bool | None = _given(
         json.Boolean(truthy={True}, falsy={False}),
         "Add List-Unsubscribe with a signed link (RFC 8058), and unsubscribe_url to the variables of a template. "
         "Needs one recipient.",
         True,
-        default=False,
+        default=None,
     )
     cc: Sequence[str] = _addresses("Recipients who are shown as such.", ["bob@example.com"])
     bcc: Sequence[str] = _addresses("Recipients who are not shown.", ["archive@example.com"])

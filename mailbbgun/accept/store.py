@@ -304,6 +304,8 @@ def _contents(batch: Sequence[PendingWrite]) -> list[StoredContent]:
 
 def _key_ids(new: storing.New, events: Sequence[Mapping[str, Any]]) -> list[UUID | None]:
     """Return the API key of each event's message."""
+    if len(events) == len(new):  # nearly always: each message has its first event alone
+        return [message["key_id"] for message, _ in new]
     keys = {message["id"]: message["key_id"] for message, _ in new}
     return [keys[event["message_id"]] for event in events]
 

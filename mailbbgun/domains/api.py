@@ -138,6 +138,8 @@ def rotate(domain: str) -> Any:
     The keys of now sign on until the records of the new ones are seen.
     """
     services, tenant_id = provided(Services), caller().tenant_id
+    with services.db.read(tenant_id) as session:  # before the keys are made, which takes long
+        edit.check_none_waits(session, _own(session, domain))
     pairs = edit.pairs()
     with services.db.write(tenant_id) as session:
         found = _own(session, domain)

@@ -76,12 +76,17 @@ def rotate(session: Session, vault: Vault, domain: Domain, pairs: Sequence[KeyPa
     Raises :class:`Conflict` if key pairs wait already.
     """
     tenants.lock(session, domain.tenant_id)
+    check_none_waits(session, domain)
+    _add(session, vault, domain, pairs, datetime.now(UTC))
+
+
+def check_none_waits(session: Session, domain: Domain) -> None:
+    """Raise :class:`Conflict` if key pairs of a domain wait for their records."""
     if waiting := [key.selector for key in keys_of(session, domain) if key.state == PENDING]:
         raise Conflict(
             f"{' and '.join(sorted(waiting))} of {domain.name} wait for their records already: publish these, or "
             "delete the keys."
         )
-    _add(session, vault, domain, pairs, datetime.now(UTC))
 
 
 def note(session: Session, domain: Domain, report: Report, *, force: bool = False) -> list[DKIMKey]:

@@ -6,6 +6,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from sqlalchemy import text
 
+from mailbbgun.core.errors import InvalidInput
+from mailbbgun.domains import edit
 from tests.domains.conftest import Tenant, finding
 from tests.tenants.conftest import code
 
@@ -127,6 +129,34 @@ def test_an_international_name_is_kept_and_shown_in_a_labels(tenant):
     assert other["name"].startswith("xn--")
     assert tenant.ask("DELETE", f"/{made['name']}").status_code == 204
     assert code(tenant.ask("GET", f"/müller-{stem}.test")) == (404, "not_found")
+
+
+# Letters of other scripts that people take for ASCII letters (UTS #39).
+LOOK_ALIKE = {
+    "a": "аɑα", "c": "сϲ", "e": "еҽ", "g": "ɡց", "h": "һհ", "i": "іɩ", "j": "јϳ", "l": "ӏ", "n": "ո", "o": "оοօ",
+    "p": "рρ", "s": "ѕ", "u": "սυʋ", "v": "ѵν", "w": "ԝա", "x": "хҳ", "y": "уүγ", "z": "ᴢ", "d": "ԁ", "q": "ԛ",
+}  # fmt: skip
+
+
+def kept_as(name: str) -> str:
+    """Return a name as it is kept; if it is refused, the name itself, which then is not ASCII."""
+    try:
+        return edit.domain_name(name)
+    except InvalidInput:
+        return name
+
+
+def test_no_name_that_looks_like_another_is_kept_or_shown_as_that_one():
+    seen = set()
+    for real in ("paypal.com", "google.com", "microsoft.com", "example.org", "whitehouse.gov", "quick-jazz.dev"):
+        for place, letter in enumerate(real):
+            for other in LOOK_ALIKE.get(letter, ""):
+                forged = real[:place] + other + real[place + 1 :]
+                name = kept_as(forged)
+                assert name == forged or (name.isascii() and "xn--" in name)
+                assert name not in seen | {real}
+                seen.add(name)
+    assert len(seen) > 100
 
 
 def test_a_domain_of_another_tenant_is_answered_like_one_that_does_not_exist(tenant, locked, dns):

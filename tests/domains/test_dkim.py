@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from mailbbgun.domains import dkim, keys
 from mailbbgun.domains.dkim import SigningKey, body_digest, relaxed_body, signature_fields
 from mailbbgun.domains.records import key_name
-from mailbbgun.smtp.downgrade import header_of
+from mailbbgun.domains.signing import Signer
+from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.spooled import body_of, header_of, spool
+from mailbbgun.smtp.transaction import signed as with_signature
 from tests.domains.verifiers import by_dkimpy, by_mail_dkim
 
 DOMAIN, SIGNED_AT = "example.com", 1_764_360_000
@@ -204,3 +207,17 @@ def test_the_example_of_rfc_8463_has_the_body_hash_and_the_signature_that_we_com
     public = Ed25519PublicKey.from_public_bytes(b64decode(b"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="))
     digest = dkim.hashlib.sha256(data).digest()
     public.verify(b64decode(re.sub(rb"\s", b"", signature)), digest)
+
+
+def test_a_message_in_a_file_gets_the_signature_that_it_has_in_memory(tmp_path):
+    message = HEADER + BODIES["large"] * 20
+    with spool([message[start : start + 1000] for start in range(0, len(message), 1000)], tmp_path) as spooled:
+        assert b"".join(body_of(spooled)) == b"".join(body_of(message))
+        signer = Signer(KEYS, SIGNED_AT, body_digest(body_of(spooled)))
+        in_file = Envelope("a@x.test", ("b@x.test",), spooled, sign=signer)
+        sent = with_signature(in_file).raw
+        assert b"".join(sent.octets()) == signed(message)
+    signer = Signer(KEYS, SIGNED_AT, body_digest(body_of(message)))
+    in_memory = Envelope("a@x.test", ("b@x.test",), message, sign=signer)
+    assert with_signature(in_memory).raw == signed(message)
+    assert valid(signed(message)) == {RSA: True, ED25519: True}

@@ -9,14 +9,11 @@ import pytest
 from cryptography.fernet import Fernet
 
 from mailbbgun.accept.accept import Acceptor
-from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import Raw
-from mailbbgun.accept.store import Store
-from mailbbgun.attachments.inspection import Inspector
+from mailbbgun.app import close, create_app
 from mailbbgun.core.caller import ANYBODY
 from mailbbgun.database.crypto import new_key
-from mailbbgun.messages.publisher import Publisher
-from mailbbgun.services import build
+from mailbbgun.http.provided import provided
 from mailbbgun.settings.load import load
 from tests.domains.conftest import RECEIVES
 from tests.domains.verifiers import by_dkimpy, by_mail_dkim, quoted
@@ -120,12 +117,10 @@ def service(dns: NameServer, peer: Peer, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def acceptor(service: Signing) -> Iterator[Acceptor]:
     """Accept as a door has it, in a process of its own beside the API and the worker."""
-    services = build(load(service.environment))
-    store, publisher = Store(services.db, 86_400), Publisher(services.db, services.queue)
-    yield Acceptor(services.settings, store, publisher, Attached(services, Inspector(services)))
-    store.close()
-    publisher.close()
-    services.close()
+    app = create_app(load(service.environment))
+    with app.app_context():
+        yield provided(Acceptor)
+    close(app)
 
 
 @pytest.fixture

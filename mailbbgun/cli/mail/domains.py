@@ -119,6 +119,8 @@ def rotate(domain: str, tenant: str, as_json: bool) -> None:
     The keys of now sign on until the records of the new ones are seen.
     """
     with opened_for(tenant) as (services, tenant_id):
+        with services.db.read(tenant_id) as session:
+            edit.check_none_waits(session, _found(session, tenant_id, domain))
         pairs = edit.pairs()
         with services.db.write(tenant_id) as session:
             found = _found(session, tenant_id, domain)
