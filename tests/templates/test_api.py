@@ -186,6 +186,15 @@ def test_a_template_needs_a_subject_a_body_and_a_name_of_its_own(tenant):
     assert code(tenant.ask("POST", "/templates", json=WELCOME)) == (409, "conflict")
 
 
+def test_all_texts_of_a_version_together_are_bounded(tenant):
+    for text, why in (("x" * 400_000, "characters"), ("{{ name }}" * 4_000, "tags")):
+        variants = {name: {"subject": "x", "text": text} for name in ("de", "fr", "it", "es", "pt", "pl")}
+        given = dict(list(variants.items())[:3]) if text[0] == "x" else variants
+        refused = tenant.ask("POST", "/templates", json={"name": "big", "subject": "x", "text": "x", "locales": given})
+        assert code(refused) == (413, "too_large")
+        assert why in refused.json()["error"]["message"]
+
+
 def test_the_same_key_adds_one_template(tenant):
     headers = {"Idempotency-Key": "once"}
     first, again = (tenant.ask("POST", "/templates", json=WELCOME, headers=headers) for _ in range(2))
