@@ -173,15 +173,9 @@ class Acceptor:
         self.check_size(size)
         message = {
             "id": identifier,
-            "tenant_id": caller.tenant_id,
-            "key_id": caller.key_id,
-            "test": caller.tests_only,
+            **_from_draft(draft, caller),
             "created_at": now,
-            "subject": draft.subject,
-            "sender": str(draft.sender),
-            "mail_from": draft.mail_from,
             "message_id": message_id_header,
-            "smtputf8": draft.smtputf8,
             "size": size,
             "raw": raw,
             "content_id": content and content.id,
@@ -210,6 +204,19 @@ def _size(draft: Draft, identifier: UUID, now: datetime, message_id_header: str)
     assert draft.content is not None  # a draft has that, or ``compose``
     own = Own(identifier, now, message_id_header, draft.subject, draft.personal)
     return compose(draft.content, own).size
+
+
+def _from_draft(draft: Draft, caller: Caller) -> dict[str, Any]:
+    """Return the columns of a message that its draft and its caller decide."""
+    return {
+        "tenant_id": caller.tenant_id,
+        "key_id": caller.key_id,
+        "test": caller.tests_only,
+        "subject": draft.subject,
+        "sender": str(draft.sender),
+        "mail_from": draft.mail_from,
+        "smtputf8": draft.smtputf8,
+    }
 
 
 def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """Contents: what composed messages are made of, as values and as rows.
 
 A *content* is what several messages may share: sender, texts, files. A *personal* part is one
-message's own: whom its header shows, and its variables. ``composing.py`` makes MIME of both.
+message's own: whom its header shows, and its variables. ``compose.py`` makes MIME of both.
 """
 
 import zlib

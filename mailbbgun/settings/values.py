@@ -1,4 +1,4 @@
-"""Declares settings, converts their values to their types and checks the bounds.
+"""Declares a setting, and converts its value to the setting's type and checks its bounds.
 
 A wrong value is refused with a sentence that names the setting, the value and what would be right.
 """
