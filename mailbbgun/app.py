@@ -20,6 +20,7 @@ from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.batches import api as batches
 from mailbbgun.batches.assemble import batcher_of
 from mailbbgun.batches.individually import Individually
+from mailbbgun.composing import mime
 from mailbbgun.core import logs
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.domains import api as domains
@@ -40,7 +41,6 @@ from mailbbgun.http.uploads.multipart import FormLimits
 from mailbbgun.http.urls import address_of
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
-from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.oversight import api as oversight
 from mailbbgun.preflight import DatabaseCheck, Readiness, self_test
@@ -180,11 +180,16 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
         api.register_blueprint(room.blueprint)
     api.register_blueprint(_service)
     app.register_blueprint(_assets)
-    uploads = UploadRoutes(app, BodyLimit(settings.max_upload_size, UPLOAD_SETTINGS))
-    app.extensions[EXTENSION][UploadRoutes] = uploads
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
-    admit_uploads(app)
+    _take_uploads(app, settings)
     app.after_request(_secured)
+
+
+def _take_uploads(app: Flask, settings: Settings) -> None:
+    """Tell the server which requests are uploads, and let it ask which of them may come."""
+    limit = BodyLimit(settings.max_upload_size, UPLOAD_SETTINGS)
+    app.extensions[EXTENSION][UploadRoutes] = UploadRoutes(app, limit)
+    admit_uploads(app)
 
 
 def form_limits(settings: Settings) -> FormLimits:

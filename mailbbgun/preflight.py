@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from mailbbgun import migrations, startup
+from mailbbgun.composing import mime
 from mailbbgun.core.errors import (
     BlobStoreUnavailable,
     ConfigurationError,
@@ -26,7 +27,6 @@ from mailbbgun.core.errors import (
 )
 from mailbbgun.deliver import workers
 from mailbbgun.exposure import check_exposure, taken
-from mailbbgun.messages import mime
 from mailbbgun.services import Services, build, check_durability, make_folder
 from mailbbgun.settings.settings import Settings
 from mailbbgun.tenants import keys

@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Callable
 
-from mailbbgun.accept.checks import check_default_sender
+from mailbbgun.accept.address_lists import check_default_sender
 from mailbbgun.blobs import url
 from mailbbgun.core.errors import ConfigurationError, Unavailable, explained
 from mailbbgun.core.outages import Outages

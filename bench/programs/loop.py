@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 
 from bench.programs.payload import SENDER, recipient
 from bench.programs.shapes import SHAPES, Shape
+from mailbbgun.composing.mime import Mailbox, compose
 from mailbbgun.drivers import blocking
-from mailbbgun.messages.mime import Mailbox, compose
 from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope

@@ -109,7 +109,8 @@ def _body(operation: dict[str, Any]) -> Iterator[str]:
     if request := operation.get("requestBody"):
         kind, told = next(iter(request["content"].items()))
         shape = _type_of(told["schema"]) if _has_fields(told["schema"]) else "``{}``"
-        shape += "" if kind == "application/json" else f" as {code(kind)}"
+        if kind != "application/json":
+            shape = f"{shape} as {code(kind)}" if _has_fields(told["schema"]) else code(kind)
         yield f"Body: {shape}{'' if request.get('required') else ', or none'}.\n"
         if example := told.get("example"):
             yield literal(json.dumps(example, indent=2, ensure_ascii=False), "json")

@@ -12,7 +12,7 @@ returns: nothing is stored before.
 Files: ``accept`` is the verb. ``fields`` declares each field of a submission with its rule,
 ``schema`` makes the JSON schema of them. ``checks`` checks fields, ``raw`` checks raw MIME;
 ``address_lists`` parses the addresses and display names that people write (``core/addresses.py``
-checks one bare address), ``provider_headers`` knows which headers providers obey. ``draft`` is
-what a check returns. ``store`` commits messages, several at a time; ``pending`` is one of them
+checks one bare address), ``attached`` finds or stores the files that it names. ``draft`` is what a
+check returns. ``store`` commits messages, several at a time; ``pending`` is one of them
 that waits for its commit.
 """

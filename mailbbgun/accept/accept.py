@@ -18,13 +18,13 @@ from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submissio
 from mailbbgun.accept.pending import PendingWrite, Rows
 from mailbbgun.accept.raw import check_raw
 from mailbbgun.accept.store import Store
+from mailbbgun.composing.compose import Own, compose
+from mailbbgun.composing.contents import File, StoredContent
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import TooLarge
 from mailbbgun.core.ids import new_id
-from mailbbgun.core.timing import timing
+from mailbbgun.core.timing import NOW, timing
 from mailbbgun.database import idempotency
-from mailbbgun.messages.composing import Own, compose
-from mailbbgun.messages.contents import File, StoredContent
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
@@ -166,26 +166,16 @@ class Acceptor:
         """Return the rows of a message. ``batch_id``: the batch that it comes with. Raises :class:`TooLarge`."""
         now = datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
-        times = timing(options.send_at, options.useful_until, options.ttl, now)
+        times = NOW if options is PLAIN else timing(options.send_at, options.useful_until, options.ttl, now)
         raw = draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
         content = StoredContent.of(caller.tenant_id, draft.content) if draft.content else None
-        size = len(raw) if raw is not None else self._size(draft, identifier, now, message_id_header)
-        if size > self._settings.MAX_MESSAGE_SIZE:
-            raise TooLarge(
-                f"The message would have {size} bytes on its way, and {self._settings.MAX_MESSAGE_SIZE} are the most "
-                "(MAX_MESSAGE_SIZE); a file takes a third more there than on a disk."
-            )
+        size = len(raw) if raw is not None else _size(draft, identifier, now, message_id_header)
+        self.check_size(size)
         message = {
             "id": identifier,
-            "tenant_id": caller.tenant_id,
-            "key_id": caller.key_id,
-            "test": caller.tests_only,
+            **_from_draft(draft, caller),
             "created_at": now,
-            "subject": draft.subject,
-            "sender": str(draft.sender),
-            "mail_from": draft.mail_from,
             "message_id": message_id_header,
-            "smtputf8": draft.smtputf8,
             "size": size,
             "raw": raw,
             "content_id": content and content.id,
@@ -193,18 +183,40 @@ class Acceptor:
             "batch_id": batch_id,
             **{name: getattr(options, name) for name in KEPT},
             "tags": list(dict.fromkeys(options.tags)),
-            **times._asdict(),
+            "send_at": times.send_at,
+            "useful_until": times.useful_until,
         }
         response = {"id": str(identifier), "status": PENDING, "subject": draft.subject}
         deliveries = _deliveries(draft, caller.tenant_id, identifier, lane, times.send_at)
         return Rows(message, deliveries, response, caller.messages_per_day, content, caller.has_suppressions)
 
-    @staticmethod
-    def _size(draft: Draft, identifier: UUID, now: datetime, message_id_header: str) -> int:
-        """Return the size of a message that is composed when it is sent. Raises what composing it would."""
-        assert draft.content is not None  # a draft has that, or ``compose``
-        own = Own(identifier, now, message_id_header, draft.subject, draft.personal)
-        return compose(draft.content, own).size
+    def check_size(self, size: int) -> None:
+        """Raise :class:`TooLarge` for a message of more bytes than MAX_MESSAGE_SIZE."""
+        if size > (most := self._settings.MAX_MESSAGE_SIZE):
+            raise TooLarge(
+                f"The message would have {size} bytes on its way, and {most} are the most (MAX_MESSAGE_SIZE); a file "
+                "takes a third more there than on a disk."
+            )
+
+
+def _size(draft: Draft, identifier: UUID, now: datetime, message_id_header: str) -> int:
+    """Return the size of a message that is composed when it is sent. Raises what composing it would."""
+    assert draft.content is not None  # a draft has that, or ``compose``
+    own = Own(identifier, now, message_id_header, draft.subject, draft.personal)
+    return compose(draft.content, own).size
+
+
+def _from_draft(draft: Draft, caller: Caller) -> dict[str, Any]:
+    """Return the columns of a message that its draft and its caller decide."""
+    return {
+        "tenant_id": caller.tenant_id,
+        "key_id": caller.key_id,
+        "test": caller.tests_only,
+        "subject": draft.subject,
+        "sender": str(draft.sender),
+        "mail_from": draft.mail_from,
+        "smtputf8": draft.smtputf8,
+    }
 
 
 def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:

@@ -7,8 +7,10 @@ commas or semicolons between. ``core/addresses.py`` checks the bare address in e
 import re
 from collections.abc import Iterable, Iterator
 
+from mailbbgun.composing.mime import Mailbox, one_line
 from mailbbgun.core import addresses
-from mailbbgun.messages.mime import Mailbox, one_line
+from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.settings.settings import Settings
 
 #: Characters of a display name, at most.
 NAME_SIZE = 256
@@ -74,6 +76,14 @@ def mailbox(text: str, longest: int) -> Mailbox:
             "Not a valid e-mail address: angle brackets stand around the address alone: Ann <ann@example.com>."
         )
     return Mailbox("", _address(text, longest))
+
+
+def check_default_sender(settings: Settings) -> None:
+    """Raise :class:`ConfigurationError` unless ``DEFAULT_FROM`` is an address."""
+    try:
+        mailbox(settings.DEFAULT_FROM, settings.MAX_EMAIL_ADDRESS_SIZE)
+    except ValueError as error:
+        raise ConfigurationError(f"DEFAULT_FROM: {settings.DEFAULT_FROM!r}: {error}") from error
 
 
 def shown(text: str) -> str:

@@ -8,18 +8,21 @@ import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
+
+from marshmallow import fields as json
 
 from mailbbgun.attachments import find
 from mailbbgun.attachments.find import Missing, Reference
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.attachments.receive import ReceivedFile, ReceivedForm
 from mailbbgun.blobs.base import BLOCK
+from mailbbgun.composing.compose import encoded_size
+from mailbbgun.composing.contents import File
+from mailbbgun.composing.mime import one_line
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import FileRefused, InvalidInput, TooLarge
-from mailbbgun.messages.composing import encoded_size
-from mailbbgun.messages.contents import File
-from mailbbgun.messages.mime import one_line
 from mailbbgun.safety.examine import Judged
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
@@ -41,6 +44,38 @@ _PARAMETER = re.compile(rf'({_TOKEN})=(?:"([^"\\]*)"|({_TOKEN}))')
 _CONTENT_ID = re.compile(r"[!#-'*+\-./0-9=?A-Z^-~@]{1,200}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _BLANK = str.maketrans("", "", " \t\r\n")
+
+
+class Files(json.Field[list[dict[str, str]]]):
+    """A list of objects whose values are strings. Null and blank values are left out, but for an empty file."""
+
+    expected = "a list of objects whose values are strings"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[dict[str, str]]:
+        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            raise self.make_error("validator_failed")
+        kept = [
+            {name: text for name, text in one.items() if text is not None and (text != "" or name == "content")}
+            for one in value
+        ]
+        if not all(isinstance(text, str) for one in kept for text in one.values()):
+            raise self.make_error("validator_failed")
+        return kept
+
+
+#: A file of ``attachments`` in OpenAPI.
+FILE_SHAPE = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "format": "uuid", "description": "Of an attachment."},
+        "sha256": {"type": "string", "description": "Of an uploaded file, in hexadecimal digits."},
+        "md5": {"type": "string", "description": "As sha256."},
+        "content": {"type": "string", "format": "byte", "description": "The file itself, as base64."},
+        "filename": {"type": "string", "description": "What people see. An attachment has its own."},
+        "content_type": {"type": "string", "example": "text/csv; charset=utf-8"},
+        "content_id": {"type": "string", "description": "For an image in html: its `src` is `cid:` and this."},
+    },
+}
 
 
 def faults(given: Sequence[Given], settings: Settings) -> Broken:

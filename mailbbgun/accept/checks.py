@@ -7,18 +7,17 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-from mailbbgun.accept import provider_headers
 from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
 from mailbbgun.accept.attached import faults_of_brought
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, in_brackets, name_in_json, texts_broken
+from mailbbgun.composing import mime, provider_headers
+from mailbbgun.composing.contents import Content, Personal
+from mailbbgun.composing.mime import Mailbox
 from mailbbgun.core import timing
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
-from mailbbgun.core.errors import ConfigurationError, InvalidInput
-from mailbbgun.messages import mime
-from mailbbgun.messages.contents import Content, Personal
-from mailbbgun.messages.mime import Mailbox
+from mailbbgun.core.errors import InvalidInput
 from mailbbgun.relays import simulator
 from mailbbgun.settings.settings import Settings
 from mailbbgun.templates import engine
@@ -69,6 +68,36 @@ def check(
     faults, and :class:`TooLarge` for a template's variables.
     """
     wrong: Wrong = {}
+    boxes, recipients = _addressed(submission, settings, caller, wrong)
+    _keep_rules(submission, _OF_FIELDS, settings, wrong)
+    if "headers" not in wrong:
+        # Only headers that keep the rules, so that what is parsed here is short.
+        right = [one for one in submission.headers.items() if f"headers.{one[0]}" not in wrong]
+        for name, why in provider_orders(right, caller):
+            wrong[f"headers.{name}"] = [why]
+    unsubscribe_url = _unsubscribe_url(submission, recipients, link, wrong)
+    values = Personal(variables=submission.variables, unsubscribe_url=unsubscribe_url).values
+    rendered = _rendered(submission, sources if sharing is Sharing.ALONE else None, values, settings, wrong)
+    for name, why in _lacking(submission, sources):
+        wrong.setdefault(name, []).append(why)
+    for name, why in faults_of_brought(submission.attachments, submission.brought, settings):
+        wrong.setdefault(name, []).append(why)
+    check_options(options, settings, wrong)
+    if wrong:
+        raise InvalidInput("Some fields are not valid.", fields=wrong)
+    draft = _draft(submission, boxes, recipients)
+    if sharing is Sharing.ALONE and draft.compose:
+        return draft
+    content = _content(submission, draft, boxes["reply_to"], sources, templated=sharing is Sharing.TEMPLATED)
+    personal = Personal(to=boxes[TO], cc=boxes[CC], variables=submission.variables, unsubscribe_url=unsubscribe_url)
+    subject = rendered.subject if rendered else content.subject or draft.subject
+    return replace(draft, subject=subject, compose=None, content=content, personal=personal)
+
+
+def _addressed(
+    submission: Fields, settings: Settings, caller: Caller, wrong: Wrong
+) -> tuple[dict[str, list[Mailbox]], dict[str, str]]:
+    """Return the mailboxes of each field, and the envelope's recipients; add what is wrong with them."""
     default_from = caller.identity.default or settings.DEFAULT_FROM
     boxes = {
         name: _parsed(name, texts(submission, default_from), settings, wrong) for name, texts in _ADDRESSES.items()
@@ -82,31 +111,15 @@ def check(
         boxes["from"], boxes["envelope_from"], recipients, caller, given=submission.sender is not None
     ):
         wrong.setdefault(name, []).append(why)
-    _keep_rules(submission, _OF_FIELDS, settings, wrong)
-    if "headers" not in wrong:
-        # Only headers that keep the rules, so that what is parsed here is short.
-        right = [one for one in submission.headers.items() if f"headers.{one[0]}" not in wrong]
-        for name, why in provider_orders(right, caller):
-            wrong[f"headers.{name}"] = [why]
-    unsubscribe_url = _unsubscribe_url(submission, recipients, link, wrong)
-    values = Personal(variables=submission.variables, unsubscribe_url=unsubscribe_url).values
-    rendered = _rendered(submission, sources if sharing is Sharing.ALONE else None, values, settings, wrong)
+    return boxes, recipients
+
+
+def _lacking(submission: Fields, sources: Sources | None) -> Broken:
+    """Yield the fields without which the others mean nothing."""
     if submission.template is None and submission.text is None and submission.html is None:
-        wrong.setdefault("text", []).append("text or html is needed, with more in it than white space.")
+        yield "text", "text or html is needed, with more in it than white space."
     if submission.amp_html is not None and submission.html is None and (sources is None or sources.html is None):
-        wrong.setdefault("amp_html", []).append("Needs html beside it, for the readers that know no AMP.")
-    for name, why in faults_of_brought(submission.attachments, submission.brought, settings):
-        wrong.setdefault(name, []).append(why)
-    check_options(options, settings, wrong)
-    if wrong:
-        raise InvalidInput("Some fields are not valid.", fields=wrong)
-    draft = _draft(submission, boxes, recipients)
-    if sharing is Sharing.ALONE and draft.compose:
-        return draft
-    content = _content(submission, draft, boxes["reply_to"], sources, templated=sharing is Sharing.TEMPLATED)
-    personal = Personal(to=boxes[TO], cc=boxes[CC], variables=submission.variables, unsubscribe_url=unsubscribe_url)
-    subject = rendered.subject if rendered else content.subject or draft.subject
-    return replace(draft, subject=subject, compose=None, content=content, personal=personal)
+        yield "amp_html", "Needs html beside it, for the readers that know no AMP."
 
 
 def _unsubscribe_url(submission: Fields, recipients: Mapping[str, str], link: Link | None, wrong: Wrong) -> str:
@@ -288,14 +301,6 @@ def provider_orders(headers: Iterable[tuple[str, str]], caller: Caller) -> Broke
     for name, value in headers:
         if why := provider_headers.refusal(name, value, limits):
             yield name, why
-
-
-def check_default_sender(settings: Settings) -> None:
-    """Raise :class:`ConfigurationError` unless ``DEFAULT_FROM`` is an address."""
-    try:
-        mailbox(settings.DEFAULT_FROM, settings.MAX_EMAIL_ADDRESS_SIZE)
-    except ValueError as error:
-        raise ConfigurationError(f"DEFAULT_FROM: {settings.DEFAULT_FROM!r}: {error}") from error
 
 
 _ADDRESSES: dict[str, Callable[[Fields, str], tuple[str, ...]]] = {

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from mailbbgun.messages.contents import Content, Personal
-from mailbbgun.messages.mime import Mailbox
+from mailbbgun.composing.contents import Content, Personal
+from mailbbgun.composing.mime import Mailbox
 
 NOTHING_PERSONAL = Personal()
 

@@ -15,11 +15,11 @@ import orjson
 from marshmallow import fields as json
 from marshmallow import validate
 
-from mailbbgun.accept.attached import MOST_FILES, faults
+from mailbbgun.accept.attached import FILE_SHAPE, MOST_FILES, Files, faults
 from mailbbgun.attachments.receive import ReceivedForm
-from mailbbgun.http.schemas import Moment
-from mailbbgun.messages.headers import refusal, reserved, structured
-from mailbbgun.messages.mime import LONGEST_NAME, one_line
+from mailbbgun.composing.headers import refusal, reserved, structured
+from mailbbgun.composing.mime import LONGEST_NAME, one_line
+from mailbbgun.http.schemas import Moment, Texts
 from mailbbgun.settings.settings import Settings
 
 TO, CC, BCC = "to", "cc", "bcc"
@@ -120,50 +120,6 @@ def _priority(value: int, _: Settings) -> Broken:
         yield "", "Must be from 0 to 9, 9 first."
 
 
-class Texts(json.Field[list[str]]):
-    """One string or a list of strings."""
-
-    repeatable = True
-    expected = "a string or a list of strings"
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
-        texts = [value] if isinstance(value, str) else value
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise self.make_error("validator_failed")
-        return texts
-
-
-class Files(json.Field[list[dict[str, str]]]):
-    """A list of objects whose values are strings. Null and blank values are left out, but for an empty file."""
-
-    expected = "a list of objects whose values are strings"
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[dict[str, str]]:
-        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-            raise self.make_error("validator_failed")
-        kept = [
-            {name: text for name, text in one.items() if text is not None and (text != "" or name == "content")}
-            for one in value
-        ]
-        if not all(isinstance(text, str) for one in kept for text in one.values()):
-            raise self.make_error("validator_failed")
-        return kept
-
-
-_FILE_SHAPE = {
-    "type": "object",
-    "properties": {
-        "id": {"type": "string", "format": "uuid", "description": "Of an attachment."},
-        "sha256": {"type": "string", "description": "Of an uploaded file, in hexadecimal digits."},
-        "md5": {"type": "string", "description": "As sha256."},
-        "content": {"type": "string", "format": "byte", "description": "The file itself, as base64."},
-        "filename": {"type": "string", "description": "What people see. An attachment has its own."},
-        "content_type": {"type": "string", "example": "text/csv; charset=utf-8"},
-        "content_id": {"type": "string", "description": "For an image in html: its `src` is `cid:` and this."},
-    },
-}
-
-
 def _given(shape: json.Field[Any], sentence: str, example: Any, rule: Rule | None = None, **default: Any) -> Any:
     """Declare a field: its shape in JSON, its sentence and example in OpenAPI, and the rule for its value.
 
@@ -215,7 +171,7 @@ class Fields:
         _body,
     )
     attachments: Sequence[Mapping[str, str]] = _given(
-        Files(metadata={"type": "array", "items": _FILE_SHAPE}),
+        Files(metadata={"type": "array", "items": FILE_SHAPE}),
         f"At most {MOST_FILES} files. Each has one of id, sha256, md5 and content.",
         [{"filename": "invoice.txt", "content": "VG90YWw6IDEyIEVVUgo="}],
         faults,
@@ -240,12 +196,12 @@ class Fields:
         "The language of the reader, for a template with variants: ja-JP finds ja, and the default if there is none.",
         "ja-JP",
     )
-    unsubscribe: bool = _given(
+    unsubscribe: bool | None = _given(
         json.Boolean(truthy={True}, falsy={False}),
         "Add List-Unsubscribe with a signed link (RFC 8058), and unsubscribe_url to the variables of a template. "
         "Needs one recipient.",
         True,
-        default=False,
+        default=None,
     )
     cc: Sequence[str] = _addresses("Recipients who are shown as such.", ["bob@example.com"])
     bcc: Sequence[str] = _addresses("Recipients who are not shown.", ["archive@example.com"])

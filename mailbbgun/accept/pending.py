@@ -7,10 +7,10 @@ from enum import IntEnum, auto
 from typing import Any, Protocol
 from uuid import UUID
 
+from mailbbgun.composing.contents import StoredContent
 from mailbbgun.core.caller import counts_as
 from mailbbgun.core.errors import QuotaExceeded
 from mailbbgun.database.idempotency import KeyClaim
-from mailbbgun.messages.contents import StoredContent
 from mailbbgun.messages.status import ERROR, PENDING, Reason
 
 Answer = Mapping[str, Any]

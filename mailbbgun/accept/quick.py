@@ -15,7 +15,7 @@ from marshmallow.fields import String
 
 from mailbbgun.accept.accept import Accepting, Acceptor
 from mailbbgun.accept.api import answer, answered
-from mailbbgun.accept.fields import SHAPES, Fields, Options, Texts, name_in_json, parted
+from mailbbgun.accept.fields import SHAPES, Fields, Options, name_in_json, parted
 from mailbbgun.accept.schema import OPTIONAL, NewMessage, without_blanks
 from mailbbgun.core import addresses
 from mailbbgun.core.caller import Caller, Scope
@@ -23,6 +23,7 @@ from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.http.gate import AuthenticatorContract, Limiter, admitted, counted
 from mailbbgun.http.responses import PendingResponse, ready
+from mailbbgun.http.schemas import Texts
 from mailbbgun.http.strict_json import parse_object
 from mailbbgun.settings.settings import Settings
 

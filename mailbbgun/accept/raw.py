@@ -17,10 +17,10 @@ from mailbbgun.accept.address_lists import BLANK, NAME_SIZE, mailbox, mailboxes,
 from mailbbgun.accept.checks import Wrong, check_options, envelope, key_of, permissions, provider_orders
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, MESSAGE_ID_SIZE, TO, Options, Raw
+from mailbbgun.composing.headers import LONGEST_LINE
+from mailbbgun.composing.mime import Mailbox, as_one_line, date_of, has_long_line
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput, TooLarge
-from mailbbgun.messages.headers import LONGEST_LINE
-from mailbbgun.messages.mime import Mailbox, as_one_line, date_of, has_long_line
 from mailbbgun.settings.settings import Settings
 
 #: Octets of a header, at most: room for a thousand recipients and the signatures of ten servers.

@@ -30,6 +30,7 @@ from mailbbgun.accept.pending import (
     State,
     with_suppressed,
 )
+from mailbbgun.composing.contents import StoredContent
 from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import MailBBGunError, QuotaExceeded
 from mailbbgun.core.faults import fault
@@ -39,7 +40,6 @@ from mailbbgun.database.idempotency import PATIENCE, KeyClaim
 from mailbbgun.events import log as events_log
 from mailbbgun.limits import quota
 from mailbbgun.messages import repo, storing
-from mailbbgun.messages.contents import StoredContent
 from mailbbgun.suppressions.check import Recipient, suppressed
 
 #: Messages and bytes of one shared commit, at most.
@@ -304,6 +304,8 @@ def _contents(batch: Sequence[PendingWrite]) -> list[StoredContent]:
 
 def _key_ids(new: storing.New, events: Sequence[Mapping[str, Any]]) -> list[UUID | None]:
     """Return the API key of each event's message."""
+    if len(events) == len(new):  # nearly always: each message has its first event alone
+        return [message["key_id"] for message, _ in new]
     keys = {message["id"]: message["key_id"] for message, _ in new}
     return [keys[event["message_id"]] for event in events]
 

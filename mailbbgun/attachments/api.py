@@ -24,6 +24,7 @@ from mailbbgun.attachments.schemas import (
 from mailbbgun.blobs.base import BLOCK
 from mailbbgun.core.caller import Scope
 from mailbbgun.core.errors import Forbidden, InvalidInput, MalformedBody, TooLarge
+from mailbbgun.database import idempotency
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading, signed
 from mailbbgun.http.provided import provided
@@ -166,29 +167,40 @@ def download(attachment_id: UUID) -> Response:
 
 @blueprint.route("/attachments/presign", methods=["POST"])
 @blueprint.arguments(Presign)
-@blueprint.response(200, Presigned)
+@blueprint.arguments(Repeatable, location="headers")
+@blueprint.response(200, Presigned, headers=REPLAYED)
+@blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
 @blueprint.alt_response(503, description=_AWAY)
 @needs(Scope.WRITE, tests=True)
-def presign(wanted: dict[str, Any]) -> Any:
+def presign(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     """Get a URL for an upload straight to the store
 
     Name the file's digest and size. Then a browser may upload the file there, without an API key,
-    within an hour. Messages name the file by the id of this attachment, or by its digest.
+    within an hour. Messages name the file by the id of this attachment, or by its digest. Repeated
+    with its Idempotency-Key, the request gets the same attachment, and a URL that is valid from then.
     """
     services, who = provided(Services), caller()
+    claim = None if key["key"] is None else idempotency.claim_of(who, key["key"], {"presign": wanted})
     if wanted["size"] > services.settings.MAX_FILE_SIZE:
         most = f"Must be at most {services.settings.MAX_FILE_SIZE} bytes (MAX_FILE_SIZE)."
         raise InvalidInput("Some fields are not valid.", fields={"size": [most]})
     kind = "sha256" if "sha256" in wanted else "md5"
-    digest = wanted.pop(kind)
-    known = find.known(services.db, services.blobs, who, kind, digest)
-    if known is not None and known.size != wanted["size"]:
+    named = {name: value for name, value in wanted.items() if name != kind}
+    known = find.known(services.db, services.blobs, who, kind, wanted[kind])
+    if known is not None and known.size != named["size"]:
         raise InvalidInput("Some fields are not valid.", fields={"size": [f"That file has {known.size} bytes."]})
-    values = {"sha256": known.sha256, "md5": known.md5} if known else {"awaited": f"{kind}-{digest}"}
+    digests = {"sha256": known.sha256, "md5": known.md5} if known else {"awaited": f"{kind}-{wanted[kind]}"}
+
+    def add(made: UUID) -> dict[str, Any]:
+        repo.add(session, who.tenant_id, [{"id": made, **named, **digests}], test=who.tests_only)
+        return {"id": str(made)}  # the URL is not stored: it is a permission
+
     with services.db.write(who.tenant_id, tests_only=who.tests_only) as session:
-        [made] = repo.add(session, who.tenant_id, [wanted | values], test=who.tests_only)
-    shown = {name: getattr(made, name) for name in AttachmentShape().fields}
-    return {**shown, "upload": _upload(services, made) if known is None else None}
+        answer, replayed = idempotency.once(session, claim, services.settings.IDEMPOTENCY_SECONDS, add)
+        its = find.attachment(session, who, UUID(answer["id"]))
+    shown = {name: getattr(its, name) for name in AttachmentShape().fields}
+    upload = _upload(services, its) if its.awaited is not None else None
+    return {**shown, "upload": upload}, 200, {"Idempotent-Replayed": "true"} if replayed else {}
 
 
 def _check_signed_url(**route: Any) -> None:

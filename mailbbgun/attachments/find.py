@@ -104,15 +104,17 @@ def attachment(session: Session, who: Caller, attachment_id: UUID) -> Attachment
 
 
 def known(db: Database, blobs: BlobStore, who: Caller, kind: str, digest: str) -> Blob | None:
-    """Return the caller's blob with a digest (``kind``: ``sha256`` or ``md5``); None if it has none.
+    """Return the caller's blob with a digest (``kind``: ``sha256`` or ``md5``), kept for an hour; or None.
 
     None, too, if its file is lost: the next upload brings it back. A test key finds only what test keys
     have uploaded. Raises :class:`BlobStoreUnavailable`.
     """
     blob = _visible(db, who, [one := Digest(kind, digest)]).get(one)
-    if blob is not None and blobs.size(key_of(who.tenant_id, blob.object_id)) != blob.size:
+    if blob is None or blobs.size(key_of(who.tenant_id, blob.object_id)) != blob.size:
         return None
-    return blob
+    with db.write(who.tenant_id) as session:
+        there = repo.keep(session, who.tenant_id, [blob.sha256])
+    return blob if there else None
 
 
 def content_of(

@@ -117,11 +117,11 @@ def _its(tenant_id: UUID, tests_only: bool) -> list[ColumnElement[bool]]:
 
 def add(session: Session, tenant_id: UUID, attachments: Sequence[Mapping[str, Any]], *, test: bool) -> list[Attachment]:
     """Store names for contents, in that order: ``filename``, ``content_type``, ``size``, and ``sha256``
-    with ``md5``, or ``awaited``.
+    with ``md5``, or ``awaited``; an ``id`` if they shall have a certain one.
     """
     now = session.scalars(select(db_now())).one()
     common = {"tenant_id": tenant_id, "test": test, "created_at": now, "last_used_at": now}
-    made = [Attachment(id=new_id(), **common, **attachment) for attachment in attachments]
+    made = [Attachment(**{"id": new_id(), **common, **attachment}) for attachment in attachments]
     session.add_all(made)
     session.flush()
     return made

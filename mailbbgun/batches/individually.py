@@ -7,9 +7,9 @@ from mailbbgun.accept.address_lists import mailboxes, written
 from mailbbgun.accept.checks import key_of
 from mailbbgun.accept.fields import BCC, CC, TO, Fields, Options
 from mailbbgun.batches.batching import Batcher, GivenBatch, Stored
+from mailbbgun.composing.mime import Mailbox
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput
-from mailbbgun.messages.mime import Mailbox
 from mailbbgun.settings.settings import Settings
 
 

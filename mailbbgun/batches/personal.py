@@ -12,6 +12,8 @@ from mailbbgun.accept.checks import Sharing
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import KEPT, TO, Fields
 from mailbbgun.batches.batching import GivenBatch, Prepared, lane_of_batch
+from mailbbgun.composing.compose import Own, compose
+from mailbbgun.composing.contents import Content, Personal, StoredContent
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.core.ids import new_ids
@@ -19,8 +21,6 @@ from mailbbgun.core.timing import timing
 from mailbbgun.database.compiled import StatementStep
 from mailbbgun.database.db import Database
 from mailbbgun.messages import storing
-from mailbbgun.messages.composing import Own, compose
-from mailbbgun.messages.contents import Content, Personal, StoredContent
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.recipients import bulk
 from mailbbgun.recipients.check import Recipient
@@ -71,7 +71,7 @@ class PersonalForm:
         hinted = times.send_at is None and self._publisher.takes(lane, len(ids))
         columns = _columns(given, draft, caller, now) | {"content_id": content.id, "batch_id": batch_id}
         shared = bulk.Shared(columns | times._asdict(), lane, self._settings.HOSTNAME, hinted, times.send_at)
-        records = self._records(given, content.content, tried, now)
+        records = self._records(given, draft, content.content, tried, now)
         return Prepared(
             ids=ids,
             indexes=[one.recipient.place for one in tried],
@@ -105,7 +105,7 @@ class PersonalForm:
                 _Tried(identifier, one, link(identifier, one.box.address) if link else "", draft.subject, 0)
                 for one, identifier in zip(found, ids, strict=True)
             ]
-        trial = Trial(Sources(content.subject or "", content.text, content.html), self._settings.MAX_SUBJECT_SIZE)
+        trial = Trial(Sources(content.subject or "", content.text, content.html), self._settings)
         tried = []
         for one, identifier in zip(found, ids, strict=True):
             url = link(identifier, one.box.address) if link else ""
@@ -117,17 +117,20 @@ class PersonalForm:
         return tried
 
     def _records(
-        self, given: GivenBatch, content: Content, tried: Sequence[_Tried], now: datetime
+        self, given: GivenBatch, draft: Draft, content: Content, tried: Sequence[_Tried], now: datetime
     ) -> list[bulk.Record]:
-        """Return what is each message's own.
+        """Return what is each message's own. Raises :class:`TooLarge` if one is larger than MAX_MESSAGE_SIZE.
 
         The first message is composed, which finds what cannot be sent. The sizes of the others follow
         from its size and from those of their texts.
         """
+        others = (draft.mail_from, draft.sender.address, *(box.address for box in content.reply_to))
+        ascii_so_far = all(map(str.isascii, others))
         identifier, one, url, subject, size = tried[0]
         personal = Personal(to=[one.box], variables=one.variables, unsubscribe_url=url)
         header = f"<{identifier}@{self._settings.HOSTNAME}>"
         fixed = compose(content, Own(identifier, now, header, subject, personal)).size - size
+        self._acceptor.check_size(fixed + max(one.size for one in tried))
         common = dict(given.options.metadata)
         return [
             {
@@ -136,6 +139,7 @@ class PersonalForm:
                 "address": one.box.address,
                 "subject": subject,
                 "size": fixed + size,
+                "smtputf8": not (ascii_so_far and one.box.address.isascii()),
                 "personal": personal_row(one, url),
                 "metadata": {**common, **one.metadata} if common else one.metadata,
             }
@@ -171,7 +175,6 @@ def _columns(given: GivenBatch, draft: Draft, caller: Caller, now: datetime) -> 
         "created_at": now,
         "sender": str(draft.sender),
         "mail_from": draft.mail_from,
-        "smtputf8": draft.smtputf8,
         **{name: getattr(given.options, name) for name in KEPT if name in bulk.SHARED},
         "tags": list(dict.fromkeys(given.options.tags)),
     }

@@ -28,13 +28,13 @@ from mailbbgun.cli.terminal import (
     uuid,
     validated,
 )
+from mailbbgun.composing import mime
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.errors import NotFound, Unavailable
 from mailbbgun.core.ids import new_id
 from mailbbgun.core.net import Allowed, Guard
 from mailbbgun.database.db import ENCRYPTED, db_now
 from mailbbgun.http.bad_input import printable
-from mailbbgun.messages import mime
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import edit, repo
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests

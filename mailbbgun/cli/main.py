@@ -5,16 +5,16 @@ from click.shell_completion import get_completion_class
 
 from mailbbgun.cli.accounts import account
 from mailbbgun.cli.audit import audit
-from mailbbgun.cli.batches import batch
 from mailbbgun.cli.blobs import blobs
-from mailbbgun.cli.domains import domain
 from mailbbgun.cli.encryption import encryption, keys
 from mailbbgun.cli.keys import key
-from mailbbgun.cli.messages import message
-from mailbbgun.cli.send import send
+from mailbbgun.cli.mail.batches import batch
+from mailbbgun.cli.mail.domains import domain
+from mailbbgun.cli.mail.messages import message
+from mailbbgun.cli.mail.send import send
+from mailbbgun.cli.mail.suppressions import suppression
+from mailbbgun.cli.mail.templates import template
 from mailbbgun.cli.status import status
-from mailbbgun.cli.suppressions import suppression
-from mailbbgun.cli.templates import template
 from mailbbgun.cli.tenants import tenant
 from mailbbgun.cli.terminal import PROGRAM
 from mailbbgun.core.process import CONTEXT, version_option

@@ -21,15 +21,13 @@ from mailbbgun.database.compiled import CompiledStatement, Statements, Statement
 from mailbbgun.database.db import Database, db_now
 from mailbbgun.database.sql import among, chosen, id_rows, ids, seconds_until, unindexed
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
+from mailbbgun.messages.outgoing import EAGER_SIZE
 from mailbbgun.messages.status import PENDING
 from mailbbgun.tenants.repo import suspended, with_suppressions
 
 #: Claims of a delivery that died with their worker, from which on its message is sent alone, in a
 #: child process.
 ISOLATED_FROM = 2
-
-#: Bytes. A larger message is read from the database only when it is about to be sent.
-EAGER_SIZE = 65_536
 
 _D, _M = DELIVERIES.c, MESSAGES.c
 #: The columns of :class:`Loaded`, after the MIME.

@@ -13,8 +13,6 @@ from mailbbgun.core.clock import Clock
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.database import leasing
 from mailbbgun.database.db import Database
-from mailbbgun.deliver.come_back_times import ComeBackTimes
-from mailbbgun.deliver.composed import ComposedMessages
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.journal_turns import JournalTurns
 from mailbbgun.deliver.leases import Leases
@@ -26,8 +24,10 @@ from mailbbgun.limits.permits import PermitStore
 from mailbbgun.limits.rate_limiter import RateLimiter
 from mailbbgun.limits.stores import permit_store
 from mailbbgun.messages.models import DELIVERIES, Delivery
+from mailbbgun.messages.outgoing import ComposedMessages
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.routing.circuit_breaker import CircuitBreaker
+from mailbbgun.routing.come_back_times import ComeBackTimes
 from mailbbgun.routing.routes import Routes
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings

@@ -15,12 +15,12 @@ from uuid import UUID
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.faults import fault
 from mailbbgun.deliver.claim import Claim, Loaded, claim
-from mailbbgun.deliver.composed import NotComposed
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.open_message import not_sent, opened
 from mailbbgun.deliver.retry import judge, released, too_late
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.events import holding
+from mailbbgun.messages.outgoing import NotComposed
 from mailbbgun.routing.circuit_breaker import PROBE_WAIT
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import (

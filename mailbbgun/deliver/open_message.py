@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from mailbbgun.core.errors import SecretUnreadable
-from mailbbgun.deliver.composed import NotComposed
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.retry import judge, released
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.drivers.operations import InThread
 from mailbbgun.events.kinds import Reason
+from mailbbgun.messages.outgoing import NotComposed
 from mailbbgun.messages.status import ERROR
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.spooled import Raw

@@ -1,4 +1,4 @@
-"""Fields and schemas of requests that several rooms use: times, pages of a list, idempotency."""
+"""Fields and schemas of requests that several rooms use: times, lists of texts, pages, idempotency."""
 
 import re
 from datetime import UTC, datetime
@@ -140,3 +140,16 @@ class Repeatable(marshmallow.Schema):
             "for 24 hours; nothing is made twice."
         },
     )
+
+
+class Texts(fields.Field[list[str]]):
+    """One string or a list of strings."""
+
+    repeatable = True
+    expected = "a string or a list of strings"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise self.make_error("validator_failed")
+        return texts

@@ -4,8 +4,8 @@ In: rows from accept. Out: rows, MIME bytes, and queries over messages. This roo
 rows begin as PENDING, and only ``events.record`` changes a status.
 
 Files: ``models`` has the tables, ``status`` the statuses and reasons. ``storing`` inserts accepted
-messages. ``mime`` composes a message: ``headers`` knows which fields a client may name and what
-they take, ``body`` encodes text and HTML and joins them with a boundary. ``publisher`` gives the
-queue hints. ``find`` lists and shows messages for ``api`` and the command line, with the queries in
-``repo`` and the shapes of ``schemas``; ``search`` brings filters into the form that is stored.
+messages, ``loading`` loads what they are made of, ``outgoing`` composes those that leave, and
+``retention`` deletes old ones. ``publisher`` gives the queue hints. ``find`` lists and shows messages
+for ``api`` and the command line, with the queries in ``repo`` and the shapes of ``schemas``;
+``search`` brings filters into the form that is stored.
 """

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from flask import Response
 
+from mailbbgun.composing.streaming import after, octets
 from mailbbgun.core.caller import Scope
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.http.blueprint import Blueprint
@@ -14,7 +15,6 @@ from mailbbgun.http.provided import provided
 from mailbbgun.http.urls import next_page
 from mailbbgun.messages import find, repo
 from mailbbgun.messages.schemas import Details, Filters, Messages
-from mailbbgun.messages.streaming import after, octets
 from mailbbgun.services import Services
 
 blueprint = Blueprint("messages", __name__, description="Messages, and what became of them.")

@@ -8,13 +8,13 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from mailbbgun.composing.compose import Composed
+from mailbbgun.composing.contents import File
 from mailbbgun.core.addresses import in_mailbox
 from mailbbgun.core.errors import NotFound
 from mailbbgun.database.db import Database
 from mailbbgun.database.deadline import at_most
 from mailbbgun.messages import repo
-from mailbbgun.messages.composing import Composed
-from mailbbgun.messages.contents import File
 from mailbbgun.messages.loading import Contents
 
 #: Seconds that the database may take for one list.

@@ -12,11 +12,11 @@ from uuid import UUID
 
 from sqlalchemy import Integer, bindparam, select
 
+from mailbbgun.composing.compose import Composed, Own, compose
+from mailbbgun.composing.contents import Content, Personal, of_row
 from mailbbgun.database.compiled import CompiledStatement
 from mailbbgun.database.db import Database
 from mailbbgun.database.sql import among, id_rows
-from mailbbgun.messages.composing import Composed, Own, compose
-from mailbbgun.messages.contents import Content, Personal, of_row
 from mailbbgun.messages.models import CONTENTS, MESSAGES
 
 #: Bytes of stored contents that one cache keeps. In memory they take several times as much.

@@ -37,7 +37,7 @@ class Message(Owned, Base):
     """A message: its MIME, or what that is composed of. Every attempt sends the same bytes.
 
     ``raw`` is the MIME of a plain message. A message with files, other forms of its text, or values of
-    its own has ``content_id`` and ``personal`` instead, and ``composing.py`` makes its MIME of them
+    its own has ``content_id`` and ``personal`` instead, and ``composing/`` makes its MIME of them
     (of ``id``, ``created_at``, ``message_id`` and ``subject``, too). A message with neither has lost
     its body to retention.
     """

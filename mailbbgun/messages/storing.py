@@ -16,10 +16,10 @@ from sqlalchemy import CTE, ColumnElement, Insert, Integer, Table, Text, bindpar
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
+from mailbbgun.composing.contents import StoredContent
 from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.db import db_now
 from mailbbgun.database.sql import recordset, rows
-from mailbbgun.messages.contents import StoredContent
 from mailbbgun.messages.models import CONTENT_FILES, CONTENTS, DELIVERIES, MESSAGES, TAGS
 from mailbbgun.messages.status import PENDING
 

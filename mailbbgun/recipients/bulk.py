@@ -11,7 +11,21 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, Insert, Integer, String, Text, Uuid, bindparam, func, insert, literal, select, true
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Insert,
+    Integer,
+    String,
+    Text,
+    Uuid,
+    bindparam,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.types import TypeEngine
 
@@ -23,7 +37,7 @@ from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS
 from mailbbgun.messages.status import PENDING
 
 #: The columns in which the messages differ, besides the Message-ID, which is made of the id.
-DIFFERENT = ("id", "subject", "size", "personal", "metadata")
+DIFFERENT = ("id", "subject", "size", "smtputf8", "personal", "metadata")
 #: The columns that they share. Their values come from accept, so that a new column of ``messages`` needs no
 #: line here.
 SHARED = tuple(name for name in storing.MESSAGE_COLUMNS if name not in (*DIFFERENT, "message_id", "status"))
@@ -34,6 +48,7 @@ _GIVEN: Mapping[str, TypeEngine[Any]] = {
     "address": String(),
     "subject": Text(),
     "size": Integer(),
+    "smtputf8": Boolean(),
     "personal": JSON(),
     "metadata": JSON(),
 }

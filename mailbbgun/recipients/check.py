@@ -11,9 +11,9 @@ from mailbbgun.accept.address_lists import mailbox
 from mailbbgun.accept.address_lists import shown as shown_address
 from mailbbgun.accept.checks import permissions
 from mailbbgun.accept.fields import METADATA_SIZE, TO, rule_of
+from mailbbgun.composing.mime import Mailbox
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.http.bad_input import kind_of, name_of, shown
-from mailbbgun.messages.mime import Mailbox
 from mailbbgun.recipients.faults import Faults
 from mailbbgun.relays import simulator
 from mailbbgun.settings.settings import Settings

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from mailbbgun.accept.fields import texts_broken
 from mailbbgun.core.errors import InvalidInput
+from mailbbgun.settings.settings import Settings
 from mailbbgun.template_language.expression import FUNCTIONS
 from mailbbgun.templates import engine
 from mailbbgun.templates.engine import Sources
@@ -32,10 +34,12 @@ _NUMBERS = frozenset((int, float, bool, type(None)))
 class Trial:
     """The texts of one content."""
 
-    def __init__(self, sources: Sources, longest: int) -> None:
-        """``longest``: characters of a subject, at most. Raises :class:`TemplateRefused` if a text is faulty."""
+    def __init__(self, sources: Sources, settings: Settings) -> None:
+        """Compile the texts. Raises :class:`TemplateRefused` if one is faulty."""
         engine.check(sources)
-        self._sources, self._longest = sources, longest
+        self._sources, self._settings = sources, settings
+        # Characters of texts that are shorter than MAX_TEXT_SIZE in bytes, whatever they are.
+        self._surely_short = settings.MAX_TEXT_SIZE // 4
         texts = [sources.subject, sources.text or "", sources.html or ""]
         self._names: frozenset[str] | None = None
         if all(map(_only_names, texts)):
@@ -49,7 +53,7 @@ class Trial:
         """Return the subject of the message with these variables, and about how many bytes its texts have.
 
         Raises :class:`TemplateRefused` if it cannot be rendered, :class:`TooLarge` if the variables are too
-        large, and :class:`InvalidInput` if the subject is too long.
+        large, and :class:`InvalidInput` if a text is too long.
         """
         if self._names is not None and self._names <= variables.keys() and _light(variables):
             subject = self._form % tuple([variables[name] for name in self._in_subject])
@@ -58,9 +62,15 @@ class Trial:
                 for name, times in self._times:
                     value = variables[name]
                     size += times * (len(value) if type(value) is str else _NUMBER_SIZE)
-                return self._checked(subject), size
+                if size <= self._surely_short and len(subject) <= self._settings.MAX_SUBJECT_SIZE:
+                    return subject, size
         made = engine.render(self._sources, variables)
-        return self._checked(made.subject), sum(len((text or "").encode()) for text in (made.text, made.html))
+        broken: dict[str, list[str]] = {}
+        for name, why in texts_broken(made.subject, made.text, made.html, self._settings):
+            broken.setdefault(name, []).append(f"With these variables: {why}")
+        if broken:
+            raise InvalidInput("The texts cannot be sent with these variables.", fields=broken)
+        return made.subject, sum(len((text or "").encode()) for text in (made.text, made.html))
 
     def _as_the_engine(self, subject: str, variables: Mapping[str, Any]) -> bool:
         """Return whether the engine would make this subject, too: of texts and whole numbers, with single blanks."""
@@ -70,12 +80,6 @@ class Trial:
             and "  " not in subject
             and subject[:1] != " " != subject[-1:]
         )
-
-    def _checked(self, subject: str) -> str:
-        if len(subject) > self._longest:
-            why = f"Has {len(subject)} characters with these variables, and {self._longest} are the most."
-            raise InvalidInput("The subject is too long.", fields={"subject": [why]})
-        return subject
 
 
 def _light(variables: Mapping[str, Any]) -> bool:

@@ -142,11 +142,12 @@ def _refuse_two_in_one(name: str, head: bytes, found: Format | None, listed: Lis
 
 
 def _refuse_extension(name: str, suffix: str, rules: Rules) -> None:
-    if rules.extensions is None or suffix in rules.extensions:
+    if not suffix or rules.extensions is None or suffix in rules.extensions:
         return
     allowed = ", ".join(sorted(rules.extensions))
-    its = f"files of type .{suffix} are" if suffix else "a file without an extension is"
-    raise FileRefused(f"{name!r} is not accepted: {its} not. Accepted are: {allowed} (ALLOWED_FILE_TYPES).")
+    raise FileRefused(
+        f"{name!r} is not accepted: files of type .{suffix} are not. Accepted are: {allowed} (ALLOWED_FILE_TYPES)."
+    )
 
 
 def _disagreement(name: str, suffix: str, expected: Format | None, found: Format | None) -> str:

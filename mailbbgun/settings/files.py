@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mailbbgun.settings.field import setting
+from mailbbgun.settings.values import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mailbbgun.settings.derived import Derived
-from mailbbgun.settings.field import setting as _setting
 from mailbbgun.settings.files import FileSettings
 from mailbbgun.settings.timeouts import SMTPTimeouts
+from mailbbgun.settings.values import setting as _setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

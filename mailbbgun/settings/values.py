@@ -1,11 +1,11 @@
-"""Converts the value of a setting to the setting's type and checks its bounds.
+"""Declares a setting, and converts its value to the setting's type and checks its bounds.
 
 A wrong value is refused with a sentence that names the setting, the value and what would be right.
 """
 
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, field, fields
 from typing import Any, Literal, get_args, get_origin
 
 from mailbbgun.core.errors import ConfigurationError
@@ -14,6 +14,11 @@ from mailbbgun.settings.timeouts import SMTPTimeouts
 #: How many characters of a value a sentence shows.
 SHOWN_SIZE = 100
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def setting(default: Any, doc: str, *, least: float | None = None, most: float | None = None) -> Any:
+    """Return a field for a setting. ``least`` and ``most`` bound each of its numbers."""
+    return field(default=default, metadata={"doc": doc, "least": least, "most": most})
 
 
 def checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:

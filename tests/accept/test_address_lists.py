@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailbbgun.accept.address_lists import mailbox, mailboxes
+from mailbbgun.composing.mime import Mailbox, compose
 from mailbbgun.core.addresses import address, domain, mailbox_key
-from mailbbgun.messages.mime import Mailbox, compose
-from tests.messages.test_mime import DATE
+from tests.composing.test_mime import DATE
 from tests.waiting import cpu_of, growth
 
 

@@ -36,7 +36,8 @@ def test_a_declared_field_is_taken_from_json_and_explained_with_an_example(name)
 
 def test_every_field_that_a_client_may_give_is_declared_but_for_one_old_name():
     assert set(NewMessage().fields) == set(SHAPES) | {"old_message_id"}
-    assert {one.name for kind in (Fields, Options) for one in fields(kind)} == set(SHAPES) | {"idempotency_key"}
+    besides = {"idempotency_key", "brought"}  # a header, and the files of a form
+    assert {one.name for kind in (Fields, Options) for one in fields(kind)} == set(SHAPES) | besides
 
 
 def test_what_is_too_long_is_not_read_at_all(embedded_settings):

@@ -92,6 +92,21 @@ def test_a_file_that_is_there_need_not_be_uploaded_again(door: Locked) -> None:
     assert refused.json()["error"]["fields"] == {"size": [f"That file has {len(content)} bytes."]}
 
 
+def test_a_request_for_a_url_that_is_repeated_gets_the_same_attachment_and_a_url_that_works(door: Locked) -> None:
+    content = fresh()
+    body = {"md5": hashlib.md5(content).hexdigest(), "size": len(content), "filename": "once.pdf"}
+    headers = {"Idempotency-Key": f"upload {next(NUMBERS)}"}
+    first, again = (ask(door, "POST", "/attachments/presign", json=body, headers=headers) for _ in range(2))
+    assert first.json()["id"] == again.json()["id"]
+    assert ("Idempotent-Replayed" in first.headers, again.headers["Idempotent-Replayed"]) == (False, "true")
+    assert put(again.json(), content).ok
+    assert download(door, first.json()["id"]).content == content
+    late = ask(door, "POST", "/attachments/presign", json=body, headers=headers)
+    assert (late.json()["state"], late.json()["upload"]) == ("stored", None)
+    other = ask(door, "POST", "/attachments/presign", json=body | {"filename": "other.pdf"}, headers=headers)
+    assert code(other) == (422, "idempotency_mismatch")
+
+
 def test_another_file_than_was_named_is_refused_and_the_right_one_may_follow(door: Locked) -> None:
     content, other = fresh(), fresh()
     made = uploaded(door, content)

@@ -70,7 +70,7 @@ def test_files_are_stored_under_their_names_and_come_back_byte_for_byte(door: Lo
 
 
 def test_a_type_is_the_declared_one_else_that_of_the_ending(door: Locked) -> None:
-    files = [("a.csv", b"1", "text/csv; charset=ISO-8859-1"), ("b.pdf", b"2", ""), ("c.unheard", b"3", "")]
+    files = [("a.csv", b"1", "text/csv; charset=ISO-8859-1"), ("b.pdf", b"2", ""), ("c.bin", b"3", "")]
     made = upload(door, [("file", one) for one in files]).json()["attachments"]
     assert [one["content_type"] for one in made] == [
         "text/csv; charset=iso-8859-1",

@@ -28,18 +28,7 @@ def error_of(answer, status, code):
 
 NO_BODY = {"content": []}
 #: The ends of the paths of routes that need no body, or need one only for a rule of several fields.
-BODILESS = {
-    "activate",
-    "batch",
-    "cancel",
-    "check",
-    "render",
-    "retry",
-    "rotate",
-    "test",
-    "smtp-accounts",
-    "suppressions",
-}
+BODILESS = ("activate", "batch", "cancel", "check", "render", "retry", "rotate", "test", "accounts", "suppressions")
 
 
 def post_routes(door):
@@ -49,7 +38,7 @@ def post_routes(door):
     found = [path for path, post in posts.items() if "application/json" in post.get("requestBody", NO_BODY)["content"]]
     assert len(found) >= 8
     filled = [re.sub(r"\{(\w+)\}", lambda name: ids.get(name[1], str(DEFAULT_TENANT)), path) for path in found]
-    return [(path, path.rpartition("/")[2] in BODILESS) for path in filled]
+    return [(path, path.endswith(BODILESS)) for path in filled]
 
 
 @pytest.mark.parametrize("raw", BAD.values(), ids=BAD.keys())

@@ -5,8 +5,7 @@ import re
 import socket
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urljoin
 from uuid import uuid4
@@ -14,7 +13,6 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import delete, insert
 
-from mailbbgun import preflight as checks
 from mailbbgun import schema, services
 from mailbbgun.app import create_app
 from mailbbgun.core.caller import Scope
@@ -24,12 +22,12 @@ from mailbbgun.deliver.models import RegisteredWorker
 from mailbbgun.exposure import check_exposure
 from mailbbgun.http.gate import needs
 from mailbbgun.install import install
-from mailbbgun.preflight import DatabaseCheck, Readiness, preflight
+from mailbbgun.preflight import preflight
 from mailbbgun.services import build
 from mailbbgun.settings.load import load
 from tests.http.conftest import ROOT
 from tests.servers.process import free_port
-from tests.waiting import PATIENCE, pause, wait_until
+from tests.waiting import PATIENCE, pause
 
 
 def beat(door, ago):
@@ -144,6 +142,7 @@ ROUTES = {
     ("/messages/{message_id}/events", "get"),
     ("/messages/{message_id}/retry", "post"),
     ("/attachments", "get"),
+    ("/attachments", "post"),
     ("/attachments/{attachment_id}", "get"),
     ("/attachments/{attachment_id}", "delete"),
     ("/attachments/{attachment_id}/content", "get"),
@@ -311,40 +310,3 @@ def test_connections_that_say_nothing_or_half_a_request_do_not_keep_the_api_from
             assert third.recv(100).startswith(b"HTTP/1.1 200")
         process.terminate()
         assert process.wait(PATIENCE) == 0
-
-
-def test_ready_makes_nobody_wait_for_a_queue_that_hangs_while_another_looks(tmp_path):
-    given = {"MAILBBGUN_VAR": str(tmp_path / "var"), "MAILBBGUN_HOSTNAME": "mail.example.com"}
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        made = build(load(given | {"MAILBBGUN_QUEUE_URL": f"amqp://127.0.0.1:{silent.getsockname()[1]}"}))
-        readiness = Readiness(made, DatabaseCheck(made, found=True))
-        looking, asked = threading.Thread(target=readiness.parts), 0
-        looking.start()
-        while looking.is_alive():
-            asked += 1
-            assert readiness.parts()["queue"] != "ok"
-        assert asked > 10  # without the bound, each would have waited as long as the first
-        readiness.close()
-        made.close()
-
-
-def test_a_store_of_files_that_hangs_is_asked_once_and_takes_no_thread_of_other_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(checks, "READY_SECONDS", 0.1)
-    given = {"MAILBBGUN_VAR": str(tmp_path / "var"), "MAILBBGUN_HOSTNAME": "mail.example.com"}
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        bucket = f"s3+http://k:s@127.0.0.1:{silent.getsockname()[1]}/bucket"
-        made = build(load(given | {"MAILBBGUN_BLOBS_URL": bucket}))
-        schema.upgrade(made.db)
-        readiness = Readiness(made, DatabaseCheck(made, found=True))
-        looks = [readiness.parts() for _ in range(20)]
-        assert {one["blobs"] for one in looks} <= {"no answer in 0 s", "the store of files is not available"}
-        wait_until(lambda: readiness.parts()["database"] == "ok", "an answer of the database")
-        silent.setblocking(False)
-        asked = 0
-        with suppress(BlockingIOError):
-            while True:
-                silent.accept()[0].close()
-                asked += 1
-        assert asked < 10  # S3's client repeats a request that was not answered; each look would be 20
-        readiness.close()
-        made.close()

@@ -9,14 +9,14 @@ from sqlalchemy import func, select, update
 
 from mailbbgun.attachments import expire, store
 from mailbbgun.attachments.models import BLOBS
+from mailbbgun.composing.contents import Content, File, Personal, StoredContent
+from mailbbgun.composing.mime import Mailbox
 from mailbbgun.core.ids import DEFAULT_TENANT, first_id_at, new_id
 from mailbbgun.database.db import db_now
 from mailbbgun.events import log as events_log
 from mailbbgun.events.models import EVENTS
 from mailbbgun.messages import retention, storing
-from mailbbgun.messages.contents import Content, File, Personal, StoredContent
 from mailbbgun.messages.loading import Contents
-from mailbbgun.messages.mime import Mailbox
 from mailbbgun.messages.models import CONTENT_FILES, CONTENTS, DELIVERIES, MESSAGES
 from mailbbgun.messages.retention import Retention
 from tests.accept.conftest import services as services  # the fixture

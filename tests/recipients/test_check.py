@@ -3,9 +3,9 @@
 import pytest
 
 from mailbbgun.batches.personal import personal_row
+from mailbbgun.composing.contents import Personal
 from mailbbgun.core.caller import ANYBODY, Caller, KeyKind
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id, new_ids
-from mailbbgun.messages.contents import Personal
 from mailbbgun.recipients.check import check
 from mailbbgun.settings.load import load
 

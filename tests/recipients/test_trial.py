@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 
 from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.recipients.trial import Trial
+from mailbbgun.settings.settings import Settings
 from mailbbgun.templates import engine
 from mailbbgun.templates.engine import Sources
 
+WIDE = Settings(MAX_SUBJECT_SIZE=10_000)
 TEXTS = st.text(st.sampled_from("ab {}%<>&\n\t\u00a0é\u2028日\x07-_'\""), max_size=12)
 NAMES = st.sampled_from(["a", "b", "_c", "name", "true", "range", "loop", "self", "not"])
 PIECES = st.one_of(
@@ -36,11 +38,11 @@ def refusal(do):
 @given(SOURCES, SOURCES, SOURCES, VARIABLES)
 def test_a_trial_says_what_the_engine_says(subject, text, html, variables):
     sources = Sources(subject, text, html)
-    refused = refusal(lambda: Trial(sources, 10_000))
+    refused = refusal(lambda: Trial(sources, WIDE))
     if refused:
         assert refused == refusal(lambda: engine.check(sources))
         return
-    trial = Trial(sources, 10_000)
+    trial = Trial(sources, WIDE)
     refused = refusal(lambda: engine.render(sources, variables))
     assert refused == refusal(lambda: trial.of(variables))
     if not refused:
@@ -52,7 +54,7 @@ def test_a_trial_says_what_the_engine_says(subject, text, html, variables):
 
 
 def test_variables_that_are_too_large_are_refused_although_the_template_only_names_them():
-    trial = Trial(Sources("{{ a }}", "{{ a }}"), 256)
+    trial = Trial(Sources("{{ a }}", "{{ a }}"), WIDE)
     assert trial.of({"a": "x"})[0] == "x"
     with pytest.raises(TooLarge):
         trial.of({"a": "x", "unused": "y" * (engine.VARIABLES_SIZE + 1)})
@@ -60,9 +62,17 @@ def test_variables_that_are_too_large_are_refused_although_the_template_only_nam
         trial.of({"a": "x", "unused": ["y" * (engine.VARIABLES_SIZE + 1)]})
 
 
-def test_a_subject_that_variables_make_too_long_is_refused():
-    trial = Trial(Sources("{{ a }}", "t"), 10)
+def test_a_subject_or_a_text_that_variables_make_too_long_is_refused():
+    trial = Trial(Sources("{{ a }}", "{{ a }}"), Settings(MAX_SUBJECT_SIZE=10, MAX_TEXT_SIZE=30))
     assert trial.of({"a": "x" * 10})[0] == "x" * 10
     with pytest.raises(InvalidInput) as error:
         trial.of({"a": "x" * 11})
     assert "subject" in error.value.fields
+
+
+def test_a_text_that_variables_make_too_long_is_refused_whatever_its_letters():
+    trial = Trial(Sources("s", "{{ a }}"), Settings(MAX_TEXT_SIZE=300))
+    assert trial.of({"a": "\u65e5" * 100})[0] == "s"
+    with pytest.raises(InvalidInput) as error:
+        trial.of({"a": "\u65e5" * 101})
+    assert "text" in error.value.fields

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from mailbbgun.accept.checks import check_default_sender
+from mailbbgun.accept.address_lists import check_default_sender
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.settings import hostname
 from mailbbgun.settings.load import load, unusable_machine_name

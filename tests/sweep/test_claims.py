@@ -9,13 +9,13 @@ from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.deliver.claim import Loaded, claim
-from mailbbgun.deliver.composed import ComposedMessages
 from mailbbgun.deliver.context import WorkerContext, policy
 from mailbbgun.deliver.deliver import take
 from mailbbgun.deliver.retry import judge
 from mailbbgun.events import holding, record
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import MESSAGES
+from mailbbgun.messages.outgoing import ComposedMessages
 from mailbbgun.smtp.outcome import Deferred, Phase
 from mailbbgun.smtp.reply import Reply
 from tests.waiting import wait_until

@@ -24,10 +24,10 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from mailbbgun.messages import mime
-from mailbbgun.messages.body import LINE, encoded
-from mailbbgun.messages.contents import Content, File, Personal
-from mailbbgun.messages.filenames import content_type, disposition
+from mailbbgun.composing import mime
+from mailbbgun.composing.body import LINE, encoded
+from mailbbgun.composing.contents import Content, File, Personal
+from mailbbgun.composing.filenames import content_type, disposition
 from mailbbgun.smtp.spooled import header_of
 from mailbbgun.templates import engine
 

@@ -11,6 +11,9 @@ from uuid import UUID
 
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.blobs.base import BlobStore
+from mailbbgun.composing.compose import Composed
+from mailbbgun.composing.contents import File
+from mailbbgun.composing.streaming import octets
 from mailbbgun.core.errors import (
     BlobMissing,
     BlobStoreUnavailable,
@@ -20,15 +23,14 @@ from mailbbgun.core.errors import (
     ScannerUnavailable,
 )
 from mailbbgun.database.db import Database
-from mailbbgun.deliver.claim import EAGER_SIZE
-from mailbbgun.messages.composing import Composed
-from mailbbgun.messages.contents import File
 from mailbbgun.messages.loading import Contents
-from mailbbgun.messages.streaming import octets
 from mailbbgun.smtp.content import EnvelopeError
 from mailbbgun.smtp.outcome import Bounced, Deferred, Phase
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.spooled import Spooled, SpoolFailed, spool
+
+#: Bytes. A larger message is read from the database only when it is about to be sent.
+EAGER_SIZE = 65_536
 
 #: Bytes. A larger message is written to a file before it is sent.
 LARGE = 1_000_000

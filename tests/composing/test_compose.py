@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailbbgun.composing.compose import Own, base64_lines, compose, encoded_size, method_of
+from mailbbgun.composing.contents import Content, File, Personal, StoredContent, of_row
+from mailbbgun.composing.mime import Mailbox
 from mailbbgun.core.errors import InvalidInput
-from mailbbgun.messages.composing import Own, base64_lines, compose, encoded_size, method_of
-from mailbbgun.messages.contents import Content, File, Personal, StoredContent, of_row
-from mailbbgun.messages.mime import Mailbox
 from tests.servers import install
 
 OCTETS = b"\x00\xff\r\nFrom x\n.\n" * 9

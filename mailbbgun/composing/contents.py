@@ -1,7 +1,7 @@
 """Contents: what composed messages are made of, as values and as rows.
 
 A *content* is what several messages may share: sender, texts, files. A *personal* part is one
-message's own: whom its header shows, and its variables. ``composing.py`` makes MIME of both.
+message's own: whom its header shows, and its variables. ``compose.py`` makes MIME of both.
 """
 
 import zlib
@@ -13,7 +13,7 @@ from uuid import UUID
 
 import orjson
 
-from mailbbgun.messages.mime import Mailbox
+from mailbbgun.composing.mime import Mailbox
 
 #: Of zlib. A higher level takes several times as long, and saves little.
 _LEVEL = 1

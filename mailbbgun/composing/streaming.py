@@ -6,9 +6,9 @@ from uuid import UUID
 from mailbbgun.attachments import content, repo
 from mailbbgun.attachments.models import Blob
 from mailbbgun.blobs.base import BlobStore
+from mailbbgun.composing.compose import Composed, base64_lines
+from mailbbgun.composing.contents import File
 from mailbbgun.database.db import Database
-from mailbbgun.messages.composing import Composed, base64_lines
-from mailbbgun.messages.contents import File
 
 #: Octets that one line of base64 holds (RFC 2045 §6.8).
 _LINE_OCTETS = 57

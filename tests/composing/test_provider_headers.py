@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mailbbgun.accept.provider_headers import PROVIDERS, refusal
+from mailbbgun.composing.provider_headers import PROVIDERS, refusal
 
 FREE = [
     ("X-PM-Message-Stream", "outbound"), ("X-PM-Tag", "order"), ("X-PM-Metadata-Order", "17"),

@@ -13,9 +13,9 @@ from email import message_from_bytes, policy
 from email.utils import format_datetime
 from functools import lru_cache
 
+from mailbbgun.composing.body import body
+from mailbbgun.composing.headers import LONGEST_LINE, TEXT, refusal, structured
 from mailbbgun.core.errors import ConfigurationError, InvalidInput
-from mailbbgun.messages.body import body
-from mailbbgun.messages.headers import LONGEST_LINE, TEXT, refusal, structured
 from mailbbgun.smtp.folding import LINE, encoded_words, folded_lines, octets_beside
 
 #: To of a message whose recipients are all hidden: an empty group (RFC 5322 §3.4).

@@ -2,12 +2,14 @@
 
 import codecs
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
 from mailbbgun.cli.terminal import (
     PAGE,
+    CallersPath,
     Command,
     all_pages,
     as_json,
@@ -105,18 +107,18 @@ def remove(recipients: tuple[str, ...], tenant: str, test: bool) -> None:
 
 
 @suppression.command("import")
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=CallersPath(exists=True))
 @of_tenant
 @_tests
 @as_json
-def import_csv(file: BinaryIO, tenant: str, test: bool, as_json: bool) -> None:
-    """Suppress what the CSV FILE lists; - is the standard input.
+def import_csv(file: Path, tenant: str, test: bool, as_json: bool) -> None:
+    """Suppress what the CSV FILE lists; /dev/stdin is the standard input.
 
     Its first line names the columns: address (or email) or domain, and if wanted reason and
     expires_at. Rows that are wrong are left out and told of.
     """
-    with opened_for(tenant) as (services, tenant_id), as_usage_error():
-        done = transfer.read(services.db, tenant_id, _lines(file), test=test)
+    with opened_for(tenant) as (services, tenant_id), as_usage_error(), file.open("rb") as csv:
+        done = transfer.read(services.db, tenant_id, _lines(csv), test=test)
     shown: Any = Imported().dump(done)
     if not as_json:
         for one in shown["errors"]:

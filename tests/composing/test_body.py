@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mailbbgun.messages import body as bodies
-from mailbbgun.messages.body import body, encoded
+from mailbbgun.composing import body as bodies
+from mailbbgun.composing.body import body, encoded
 
 POLICY = policy.SMTP.clone(cte_type="7bit", max_line_length=76)
 BOUNDARY = "=_0123456789abcdef01234567"

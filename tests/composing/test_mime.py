@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mailbbgun.composing import mime
+from mailbbgun.composing.mime import EVIL, Mailbox, compose, one_line, self_test
 from mailbbgun.core.errors import InvalidInput
-from mailbbgun.messages import mime
-from mailbbgun.messages.mime import EVIL, Mailbox, compose, one_line, self_test
 
 DATE = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 MIME = ["Content-Type", "Content-Transfer-Encoding", "MIME-Version"]

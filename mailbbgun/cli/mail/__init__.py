@@ -1,0 +1,1 @@
+"""The commands about mail: messages, batches, templates, suppressions and sending domains."""
