@@ -2,16 +2,21 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, select, true, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select, true, update
 from sqlalchemy.orm import Session
 
 from mailbbgun.batches.models import BATCHES, Batch
+from mailbbgun.core.ids import first_id_at
 from mailbbgun.database.db import db_now
 from mailbbgun.messages.models import MESSAGES
 from mailbbgun.messages.status import PENDING
+
+#: Batches that one statement deletes, at most.
+FORGOTTEN = 200
 
 _SHOWN = (
     Batch.id,
@@ -57,6 +62,19 @@ def known_sources(session: Session, tenant_id: UUID, prefix: str) -> set[str]:
     """
     its = (Batch.tenant_id == tenant_id, Batch.source.startswith(prefix, autoescape=True))
     return {source for source in session.scalars(select(Batch.source).where(*its)) if source is not None}
+
+
+def forget_old(session: Session, days: int, limit: int = FORGOTTEN) -> int:
+    """Delete up to ``limit`` batches of all tenants that are older than so many days and have no message any more.
+
+    Return how many. Call it again until it returns less.
+    """
+    now: datetime = session.execute(select(db_now())).scalar_one()
+    its, message = BATCHES.c, MESSAGES.c
+    between = message.id.between(its.first_id, its.last_id)
+    left = exists().where(message.tenant_id == its.tenant_id, between, message.batch_id == its.id)
+    old = select(its.id).where(its.id < first_id_at(now - timedelta(days=days)), ~left).order_by(its.id).limit(limit)
+    return len(session.execute(delete(BATCHES).where(its.id.in_(old)).returning(its.id)).all())
 
 
 def mark_cancelled(session: Session, tenant_id: UUID, batch_id: UUID, *, tests_only: bool = False) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    CTE,
     JSON,
     Boolean,
+    FromClause,
     Insert,
     Integer,
     String,
@@ -52,6 +54,12 @@ _GIVEN: Mapping[str, TypeEngine[Any]] = {
     "personal": JSON(),
     "metadata": JSON(),
 }
+# As `database/sql.py` lets SQLite take them: JSON stays the text that it is.
+_GIVEN_TO_SQLITE: Mapping[str, TypeEngine[Any]] = {
+    **{name: String() if isinstance(kind, JSON) else kind for name, kind in _GIVEN.items()},
+    "smtputf8": Integer(),
+    "shown_id": String(),
+}
 
 
 Record = Mapping[str, Any]
@@ -82,37 +90,55 @@ class Shared:
 def steps(dialect: str, shared: Shared, messages: Sequence[Record]) -> list[StatementStep]:
     """Return the statements that store messages of a batch, with their deliveries and tags."""
     tags = list(shared.columns["tags"])
-    if dialect != "postgresql":
-        return _table_by_table(shared, messages, tags)
     given = {name: shared.columns[name] for name in SHARED}
-    given |= {"given": rows(messages), "new_tags": rows([{"tag": tag} for tag in tags]), "due": shared.due}
-    given |= {"lane": shared.lane, "after_id": f"@{shared.host}>"}
-    return [StatementStep(_all_at_once(shared.hinted, bool(tags)), [given])]
+    given |= {"new_tags": rows([{"tag": tag} for tag in tags]), "due": shared.due, "lane": shared.lane}
+    given |= {"after_id": f"@{shared.host}>", "given": rows(messages if dialect == "postgresql" else _plain(messages))}
+    return [StatementStep(one, [given]) for one in _statements(dialect, shared.hinted, bool(tags))]
+
+
+def _plain(messages: Sequence[Record]) -> list[Record]:
+    """Return the records with ids as SQLite stores them, and with their texts for the Message-ID."""
+    return [
+        {**one, "id": one["id"].hex, "delivery_id": one["delivery_id"].hex, "shown_id": str(one["id"])}
+        for one in messages
+    ]
 
 
 @cache
-def _all_at_once(hinted: bool, tagged: bool) -> CompiledStatement:
-    """Return the statement for PostgreSQL. ``hinted``: with the mark that the hints are published."""
-    given = select(recordset("postgresql", "given", _GIVEN)).cte("given").prefix_with("MATERIALIZED")
+def _statements(dialect: str, hinted: bool, tagged: bool) -> list[CompiledStatement]:
+    """Return the statements: one for PostgreSQL, one for each table for SQLite, where nothing is sent over a network.
+
+    ``hinted``: with the mark that the hints are published.
+    """
+    if dialect != "postgresql":
+        given = select(recordset(dialect, "given", _GIVEN_TO_SQLITE)).cte("given")
+        return [CompiledStatement(one) for one in _inserted(dialect, given, hinted, tagged)]
+    given = select(recordset(dialect, "given", _GIVEN)).cte("given").prefix_with("MATERIALIZED")
+    stored, last, *tags = _inserted(dialect, given, hinted, tagged)
+    return [CompiledStatement(last.add_cte(stored.cte("stored"), *(one.cte("tagged") for one in tags)))]
+
+
+def _inserted(dialect: str, given: CTE, hinted: bool, tagged: bool) -> list[Insert]:
+    """Return the insertions into messages, deliveries, and tags if there are any."""
     its = given.c
-    header = literal("<", Text()).concat(sql_cast(its.id, Text())).concat(bindparam("after_id", type_=Text()))
-    values: dict[str, Any] = {name: bindparam(name, type_=MESSAGES.c[name].type) for name in SHARED}
-    values |= {name: its[name] for name in DIFFERENT} | {"message_id": header, "status": literal(PENDING)}
-    stored = _copied(MESSAGES, values).cte("stored")
+    shown_id = sql_cast(its.id, Text()) if dialect == "postgresql" else its.shown_id
+    header = literal("<", Text()).concat(shown_id).concat(bindparam("after_id", type_=Text()))
+    tenant = bindparam("tenant_id", type_=Uuid())
+    message: dict[str, Any] = {name: bindparam(name, type_=MESSAGES.c[name].type) for name in SHARED}
+    message |= {name: its[name] for name in DIFFERENT} | {"message_id": header, "status": literal(PENDING)}
     delivery: dict[str, Any] = {"id": its.delivery_id, "message_id": its.id, "address": its.address}
-    delivery |= {"tenant_id": bindparam("tenant_id", type_=Uuid()), "lane": bindparam("lane", type_=Text())}
-    delivery |= _new_delivery(hinted)
-    last = _copied(DELIVERIES, delivery)
+    delivery |= {"tenant_id": tenant, "lane": bindparam("lane", type_=Text()), **_new_delivery(hinted)}
+    found = [_copied(MESSAGES, message, given), _copied(DELIVERIES, delivery, given)]
     if tagged:
-        names = recordset("postgresql", "new_tags", {"tag": Text()})
-        columns = {"tag": names.c.tag, "message_id": its.id, "tenant_id": bindparam("tenant_id", type_=Uuid())}
-        of_each = select(*columns.values()).select_from(given.join(names, true()))
-        last = last.add_cte(insert(TAGS).from_select(list(columns), of_each, include_defaults=False).cte("tagged"))
-    return CompiledStatement(last.add_cte(stored))
+        names = recordset(dialect, "new_tags", {"tag": String()})
+        tag = {"tag": names.c.tag, "message_id": its.id, "tenant_id": tenant}
+        found.append(_copied(TAGS, tag, given.join(names, true())))
+    return found
 
 
-def _copied(table: Any, values: Mapping[str, Any]) -> Insert:
-    return insert(table).from_select(list(values), select(*values.values()), include_defaults=False)
+def _copied(table: Any, values: Mapping[str, Any], source: FromClause) -> Insert:
+    chosen = select(*values.values()).select_from(source)
+    return insert(table).from_select(list(values), chosen, include_defaults=False)
 
 
 def _new_delivery(hinted: bool) -> dict[str, Any]:
@@ -122,42 +148,3 @@ def _new_delivery(hinted: bool) -> dict[str, Any]:
     begins["scheduled"] = bindparam("due", type_=UTCDateTime()).is_not(None)
     begins |= dict.fromkeys(storing.COUNTERS, literal(0))
     return begins | ({"published_at": db_now()} if hinted else {})
-
-
-def _table_by_table(shared: Shared, messages: Sequence[Record], tags: Sequence[str]) -> list[StatementStep]:
-    """Return one statement for each table. SQLite runs in this process, so nothing is sent twice."""
-    same, tenant_id = {name: shared.columns[name] for name in SHARED}, shared.tenant_id
-    new = [
-        same | {name: one[name] for name in DIFFERENT} | {"message_id": f"<{one['id']}@{shared.host}>"}
-        for one in messages
-    ]
-    deliveries = [
-        {
-            "id": one["delivery_id"],
-            "message_id": one["id"],
-            "address": one["address"],
-            "tenant_id": tenant_id,
-            "lane": shared.lane,
-            "due": shared.due,
-        }
-        for one in messages
-    ]
-    tagged = [{"tag": tag, "message_id": one["id"], "tenant_id": tenant_id} for one in messages for tag in tags]
-    into_messages, into_deliveries, into_tags = _one_by_one(shared.hinted)
-    found = [StatementStep(into_messages, new), StatementStep(into_deliveries, deliveries)]
-    return found + ([StatementStep(into_tags, tagged)] if tagged else [])
-
-
-@cache
-def _one_by_one(hinted: bool) -> tuple[CompiledStatement, CompiledStatement, CompiledStatement]:
-    own = ("id", "message_id", "address", "tenant_id", "lane")
-    values: tuple[tuple[Any, Sequence[str], Mapping[str, Any]], ...] = (
-        (MESSAGES, (*SHARED, *DIFFERENT, "message_id"), {"status": literal(PENDING)}),
-        (DELIVERIES, own, _new_delivery(hinted)),
-        (TAGS, storing.TAG_COLUMNS, {}),
-    )
-    first, second, third = (
-        CompiledStatement(insert(table).values({name: bindparam(name) for name in names} | dict(same)))
-        for table, names, same in values
-    )
-    return first, second, third

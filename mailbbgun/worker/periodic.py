@@ -9,6 +9,7 @@ from functools import partial
 from uuid import UUID
 
 from mailbbgun.attachments import expire
+from mailbbgun.batches import repo as batches
 from mailbbgun.core.errors import BlobStoreUnavailable, DatabaseUnavailable, QueueUnavailable
 from mailbbgun.database.idempotency import BATCH as FORGOTTEN_AT_ONCE
 from mailbbgun.database.idempotency import forget_expired
@@ -105,6 +106,8 @@ class Periodic:
         if settings.RETENTION_DAYS or settings.METADATA_DAYS:
             retention = Retention(db, settings.RETENTION_DAYS, settings.METADATA_DAYS)
             every["retention"] = [Task(60.0, partial(retention.run, self._stop))]
+        if settings.METADATA_DAYS:
+            every["retention"].append(Task(3600.0, partial(self._forget_batches, settings.METADATA_DAYS)))
         if db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
         return every
@@ -195,6 +198,13 @@ class Periodic:
     def _sum_up_counts(self) -> None:
         with self._services.db.write() as session:
             repo.sum_up_counts(session)
+
+    def _forget_batches(self, days: int) -> None:
+        """Delete batches whose messages retention has deleted."""
+        more = True
+        while more and not self._stop.is_set():
+            with self._services.db.write() as session:
+                more = batches.forget_old(session, days) == batches.FORGOTTEN
 
     def _forget_expired(self) -> None:
         """Forget expired idempotency keys and suppressions."""
