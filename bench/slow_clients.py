@@ -31,11 +31,16 @@ _REOPENED = 20
 _POST = b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 _HEAD = _POST + b"Content-Length: 100000\r\n\r\n"
 _CHUNKED = _POST + b"Transfer-Encoding: chunked\r\n\r\n"
+_UPLOAD = (
+    b"POST /attachments HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=X\r\n"
+    b"Content-Length: 1000000\r\n\r\n"
+)
 KINDS: dict[str, tuple[bytes, int]] = {
     "half heads of GET": (b"GET /health HTTP/1.1\r\nX", SOCKETS),
     "half heads of DELETE": (b"DELETE /messages HTTP/1.1\r\nX", SOCKETS),
     "unread answers": (b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100, SOCKETS),
     "stalled bodies": (_HEAD + b"x" * 50_000, SOCKETS),
+    "stalled uploads": (_UPLOAD + b"x" * 100_000, SOCKETS),
     "silent sockets": (b"", SILENT_SOCKETS),
     "bodies in tiny chunks": (_CHUNKED + b"1\r\n{\r\n" * 20_000, SOCKETS),
     "pipelined requests": (b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1500, SOCKETS),

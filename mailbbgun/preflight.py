@@ -66,6 +66,7 @@ def preflight(settings: Settings) -> bool:
         found = _database_found(services)
         make_folder(settings)
         startup.check_redis(services)
+        startup.look_at_scanner(services)
         if found:
             _look_at_queue(services)
         _look_at_blobs(services)

@@ -12,11 +12,12 @@ from collections.abc import Callable
 
 from mailbbgun.accept.address_lists import check_default_sender
 from mailbbgun.blobs import url
-from mailbbgun.core.errors import ConfigurationError, Unavailable, explained
+from mailbbgun.core.errors import ConfigurationError, ScannerUnavailable, Unavailable, explained
 from mailbbgun.core.outages import Outages
 from mailbbgun.database.crypto import Vault
 from mailbbgun.limits.stores import permit_store
 from mailbbgun.routing import routes as route
+from mailbbgun.safety.scanner import Scanner
 from mailbbgun.services import Services
 from mailbbgun.settings.load import load, unusable_machine_name
 from mailbbgun.settings.settings import Settings
@@ -40,6 +41,8 @@ def check(settings: Settings, *, sends: bool = True) -> None:
     check_default_sender(settings)
     route.check(settings)
     url.read(settings.BLOBS_URL)
+    if settings.CLAMAV_URL:
+        Scanner(settings.CLAMAV_URL)
     if sends:
         _check_authorities(settings.SMTP_CA_FILE)
     if settings.ENCRYPTION_KEYS:
@@ -62,6 +65,17 @@ def check_redis(services: Services) -> None:
         log.warning("redis_unavailable", extra={"error": explained(error)})
     finally:
         counting.close()
+
+
+def look_at_scanner(services: Services) -> None:
+    """Log if the virus scanner, if there is one, does not answer."""
+    if services.scanner is None:
+        return
+    try:
+        services.scanner.check()
+    except ScannerUnavailable as error:
+        told = {"error": explained(error), "meanwhile": services.settings.SCANNER_DOWN}
+        log.warning("scanner_unavailable", extra=told)
 
 
 def tell_host_name(settings: Settings) -> None:

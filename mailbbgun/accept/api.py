@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flask import Response, g
+from flask import Response, g, request
 from marshmallow import Schema, fields, validate
 
 from mailbbgun.accept.accept import Accepted, Acceptor
@@ -12,8 +12,9 @@ from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.accept.schema import NewMessage
 from mailbbgun.attachments.receive import ReceivedForm
 from mailbbgun.core.caller import Caller, Scope
-from mailbbgun.core.errors import InvalidInput
+from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.http.blueprint import Blueprint
+from mailbbgun.http.error_responses import BodyLimit, too_large
 from mailbbgun.http.gate import caller, needs
 from mailbbgun.http.provided import provided
 from mailbbgun.http.responses import PendingResponse, ReadyResponse
@@ -23,6 +24,7 @@ from mailbbgun.http.uploads.fields import WHOLE
 from mailbbgun.http.uploads.form import UploadedForm
 from mailbbgun.http.urls import own_base
 from mailbbgun.messages.status import STATUSES
+from mailbbgun.services import Services
 
 blueprint = Blueprint("sending", __name__, description="Hand over a message.")
 
@@ -68,6 +70,14 @@ _HEADERS = {
 }
 
 
+def _check_length() -> None:
+    """Refuse by its head a form whose files could not be sent. Raises :class:`TooLarge`."""
+    settings = provided(Services).settings
+    most = settings.MAX_MESSAGE_SIZE * 3 // 4 + settings.MAX_BODY_SIZE
+    if (request.content_length or 0) > most:
+        raise TooLarge(too_large(BodyLimit(most, "three quarters of MAX_MESSAGE_SIZE, and MAX_BODY_SIZE")))
+
+
 @blueprint.route("/messages", methods=["POST"], tags=["messages"])
 @blueprint.arguments(NewMessage, example={"to": "ann@example.com", "subject": "Hello", "text": "It works."})
 @blueprint.doc(requestBody={"content": {"multipart/form-data": {"schema": _FORM}}})
@@ -88,7 +98,7 @@ _HEADERS = {
     description="The database does not answer. Repeat the request with the same Idempotency-Key: "
     "it may have been stored.",
 )
-@takes_uploads()
+@takes_uploads(admit=_check_length)
 @needs(Scope.WRITE, tests=True)
 def send(given: tuple[Fields, Options], headers: dict[str, str | None]) -> Any:
     """Send a message

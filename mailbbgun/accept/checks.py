@@ -189,7 +189,7 @@ def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipient
             subject=submission.subject,
             text=submission.text,
             html=submission.html,
-            headers=submission.headers,
+            headers=submission.sent_headers,
         ),
     )
 
@@ -201,7 +201,7 @@ def _content(
     content = Content(
         sender=draft.sender,
         reply_to=reply_to,
-        headers=submission.headers,
+        headers=submission.sent_headers,
         text=submission.text,
         html=submission.html,
         amp_html=submission.amp_html,

@@ -235,6 +235,11 @@ class Fields:
     )
 
     @property
+    def sent_headers(self) -> Mapping[str, str]:
+        """The headers of the mail that are neither of its addresses nor of its parts."""
+        return self.headers
+
+    @property
     def composed(self) -> bool:
         """Whether the message is stored as what it is made of; otherwise it is plain, and stored as its MIME."""
         files = self.attachments or self.brought

@@ -8,6 +8,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
 from mailbbgun.http.schemas import Count, Page, Time
+from mailbbgun.safety.names import safe_name
 
 #: Characters of a file's name, at most.
 LONGEST_NAME = 255
@@ -115,6 +116,7 @@ class Presign(Schema):
 
     @post_load
     def _typed(self, data: Any, **_: Any) -> Any:
+        data["filename"] = safe_name(data["filename"])  # as of files that come through the API
         data.setdefault("content_type", mimetypes.guess_type(data["filename"])[0] or UNKNOWN_TYPE)
         return data
 

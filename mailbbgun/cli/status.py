@@ -56,6 +56,11 @@ def _look(services: Services, problems: Problems) -> dict[str, Any]:
     told["queue"] = _queue(services, usable, problems)
     if services.settings.REDIS_URL:
         told["redis"] = _redis(services, problems)
+    if services.scanner is not None:
+        told["scanner"] = {"reachable": False}
+        with _noting(problems):
+            services.scanner.check()
+            told["scanner"]["reachable"] = True
     told["workers"] = None
     if usable:
         with _noting(problems):
@@ -168,6 +173,8 @@ def _print(told: Mapping[str, Any]) -> None:
     lines["queue"] = f"{queue['kind']}, {_reached(queue)}" + (f", hints{most}: {depth}" if depth else "")
     if "redis" in told:
         lines["redis"] = _reached(told["redis"])
+    if "scanner" in told:
+        lines["scanner"] = _reached(told["scanner"])
     if told["workers"] is not None:
         lines["workers"] = f"{sum(one['alive'] for one in told['workers'])} alive"
     print_one(lines)

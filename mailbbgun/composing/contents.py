@@ -155,9 +155,10 @@ class StoredContent:
         return cls(UUID(int=identifier), tenant_id, content, zlib.compress(text, _LEVEL))
 
 
-def of_row(made_of: bytes) -> Content:
-    """Return the content in a value of ``contents.made_of``."""
-    return Content.decoded(zlib.decompress(made_of))
+def of_row(made_of: bytes) -> tuple[Content, int]:
+    """Return the content in a value of ``contents.made_of``, and about how many bytes it takes in memory."""
+    text = zlib.decompress(made_of)
+    return Content.decoded(text), len(text)
 
 
 def _pair(box: Mailbox) -> list[str]:

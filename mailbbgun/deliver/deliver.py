@@ -313,12 +313,7 @@ def hand_over(
     Claims that were fenced are given back as if nothing had been tried. ``attempted`` says whether
     a server was asked in this attempt.
     """
-    policy = context.policy
-    if len(transaction.claims) > 1:
-        # One random number for all: recipients that were sent together are then due together again,
-        # and share a hint.
-        drawn = policy.random()
-        policy = replace(policy, random=lambda: drawn)
+    policy = context.policy if len(transaction.claims) == 1 else context.policy.for_all()
     route_taken = {
         "account": context.routes.name(transaction.route),
         "before": transaction.failed or None,

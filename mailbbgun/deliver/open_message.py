@@ -60,12 +60,13 @@ def not_sent(context: WorkerContext, transaction: Transaction, error: NotCompose
     If that was the last try, the reason tells of a damaged file. A message with a file that may not be
     sent bounces. One that waits for the virus scanner keeps its place in the schedule.
     """
+    policy = context.policy.for_all()
     for one in transaction.claims:
         if error.waits:
             attempted = bool(transaction.failed)
             context.results.put(one, released(one, SCANNER_WAIT_SECONDS, str(error), attempted=attempted))
             continue
-        result = judge(error.outcome, one, context.policy)._replace(attempted=bool(transaction.failed))
+        result = judge(error.outcome, one, policy)._replace(attempted=bool(transaction.failed))
         if error.damaged and result.status == ERROR:
             result = result._replace(reason=Reason.ATTACHMENT_DAMAGED)
         context.results.put(one, result)

@@ -1,9 +1,9 @@
 """Turns the outcome of an attempt into the result of its claim, by schedule and policy. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.events.kinds import Kind, Reason
@@ -39,6 +39,14 @@ class Policy:
     hold_unknown: bool
     random: Callable[[], float]
     refused_pause: int = 60
+
+    def for_all(self) -> Self:
+        """Return the policy for recipients that were sent to together: with one random number for all.
+
+        They are then due together again, and share a hint and a transaction.
+        """
+        drawn = self.random()
+        return replace(self, random=lambda: drawn)
 
 
 def judge(

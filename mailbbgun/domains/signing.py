@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from hashlib import sha256
 from uuid import UUID
 
 from mailbbgun.core import addresses
@@ -59,12 +60,13 @@ class Signer:
     def __init__(self, keys: Sequence[SigningKey], signed_at: int, body: bytes) -> None:
         """``body`` is :func:`body_digest` of the message, ``signed_at`` is in Unix seconds."""
         self._keys, self._signed_at, self._body = keys, signed_at, body
-        self._made: dict[bytes, bytes] = {}
+        self._made: dict[bytes, bytes] = {}  # the fields, by the SHA-256 of the header
 
     def __call__(self, header: bytes) -> bytes:
-        made = self._made.get(header)
+        name = sha256(header).digest()
+        made = self._made.get(name)
         if made is None:
-            made = self._made[header] = signature_fields(header, self._body, self._keys, self._signed_at)
+            made = self._made[name] = signature_fields(header, self._body, self._keys, self._signed_at)
         return made
 
     def selectors(self, header: bytes) -> list[str]:
@@ -232,23 +234,33 @@ class DomainKeys:
         return signer(header) if signer else b""
 
     def _signing_keys(self, database: Database, rows: Sequence[KeyRow]) -> list[SigningKey]:
-        unread = [row for row in rows if row.id not in self._private]
-        if unread:
-            with database.read() as session:
-                tokens = repo.private_keys(session, [row.id for row in unread])
-            failure: SecretUnreadable | None = None
-            for row in unread:
-                try:
-                    if row.id in tokens:
-                        private = private_key(self._vault.decrypt(tokens[row.id]))
-                        self._private[row.id] = SigningKey(row.domain, row.selector, private)
-                except SecretUnreadable as error:
-                    told = {"domain": row.domain, "selector": row.selector, "tenant_id": row.tenant_id}
-                    log.error("dkim_key_unreadable", extra={**told, "error": str(error)})
-                    failure = error
-            if failure and not any(row.id in self._private for row in rows):
-                raise failure
-        return [key for row in rows if (key := self._private.get(row.id))]
+        known = {row.id: key for row in rows if (key := self._private.get(row.id))}
+        if unread := [row for row in rows if row.id not in known]:
+            known |= self._decrypted(database, unread, needed=not known)
+        self._private |= known
+        return [known[row.id] for row in rows if row.id in known]
+
+    def _decrypted(self, database: Database, rows: Sequence[KeyRow], *, needed: bool) -> dict[UUID, SigningKey]:
+        """Return those of these keys that are still there and can be decrypted.
+
+        Raises :class:`SecretUnreadable` if none can and one is ``needed``.
+        """
+        with database.read() as session:
+            tokens = repo.private_keys(session, [row.id for row in rows])
+        found: dict[UUID, SigningKey] = {}
+        failure: SecretUnreadable | None = None
+        for row in rows:
+            try:
+                if row.id in tokens:
+                    private = private_key(self._vault.decrypt(tokens[row.id]))
+                    found[row.id] = SigningKey(row.domain, row.selector, private)
+            except SecretUnreadable as error:
+                told = {"domain": row.domain, "selector": row.selector, "tenant_id": row.tenant_id}
+                log.error("dkim_key_unreadable", extra={**told, "error": str(error)})
+                failure = error
+        if failure and needed and not found:
+            raise failure
+        return found
 
 
 def accepted_at(message_id: UUID) -> int:

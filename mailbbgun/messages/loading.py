@@ -19,8 +19,8 @@ from mailbbgun.database.db import Database
 from mailbbgun.database.sql import among, id_rows
 from mailbbgun.messages.models import CONTENTS, MESSAGES
 
-#: Bytes of stored contents that one cache keeps. In memory they take several times as much.
-KEPT_BYTES = 4_000_000
+#: Bytes of contents that one cache keeps, but for the one that was used last.
+KEPT_BYTES = 16_000_000
 
 _M = MESSAGES.c
 
@@ -67,8 +67,8 @@ class Contents:
             dialect = self._database.dialect
             given = {"contents": id_rows(dialect, missing)}
             for identifier, made_of in self._database.find(_contents(dialect), given):
-                found[identifier] = of_row(made_of)
-                self._keep(identifier, found[identifier], len(made_of))
+                found[identifier], size = of_row(made_of)
+                self._keep(identifier, found[identifier], size)
         return found
 
     def _keep(self, identifier: UUID, content: Content, size: int) -> None:
@@ -76,7 +76,7 @@ class Contents:
             if identifier not in self._kept:
                 self._kept[identifier] = content, size
                 self._bytes += size
-            while self._bytes > KEPT_BYTES:
+            while self._bytes > KEPT_BYTES and len(self._kept) > 1:
                 _, (_, gone) = self._kept.popitem(last=False)
                 self._bytes -= gone
 

@@ -19,7 +19,7 @@ from mailbbgun.core.errors import ConfigurationError, ScannerUnavailable
 CONNECT_SECONDS, SCAN_SECONDS = 5.0, 60.0
 
 #: Files that are scanned at once by one process, and seconds without a further try after a failure.
-MOST_AT_ONCE, PAUSE_SECONDS = 8, 2.0
+MOST_AT_ONCE, PAUSE_SECONDS = 8, 5.0
 
 #: Octets of the longest answer that is read.
 _MOST = 4096
@@ -51,8 +51,10 @@ class Scanner:
     def scan(self, blocks: Iterable[bytes]) -> Verdict:
         """Send the blocks of a file to the scanner; return what it says.
 
+        It is asked first whether it is there: one that hangs is noticed in seconds, whatever the file takes.
         Raises :class:`ScannerUnavailable` if it does not answer in time, and what ``blocks`` raises.
         """
+        self.check()
         deadline = monotonic() + self._seconds
         with self._connected(deadline) as connection:
             try:

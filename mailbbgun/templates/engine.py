@@ -119,7 +119,6 @@ def names(sources: Sources) -> tuple[str, ...]:
 
     Raises :class:`TemplateRefused` as :func:`check` does.
     """
-    check(sources)
     found: set[str] = set()
     for part in _compiled(sources, _SUBJECT_FUEL):
         found |= part.environment.undeclared_variables_in_template(part.name, True)

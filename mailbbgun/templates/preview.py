@@ -1,12 +1,14 @@
 """Shows templates: a version with its texts and variables, and a mail as its reader would get it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from mailbbgun.templates import engine, locales
 from mailbbgun.templates.models import Template, TemplateVersion
 from mailbbgun.templates.versions import sources_of
 
+#: The variable that a message with ``"unsubscribe": true`` has by itself.
+UNSUBSCRIBE = "unsubscribe_url"
 #: Bytes of HTML from which Gmail cuts a mail off.
 _CUT_OFF = 102_000
 
@@ -44,6 +46,9 @@ def of(version: TemplateVersion, values: Mapping[str, Any], locale: str | None) 
     """
     chosen = locales.chosen(locale, version.texts)
     sources = sources_of(version.texts[chosen], chosen, version.id)
+    used = engine.names(sources)
+    if UNSUBSCRIBE in used:
+        values = {UNSUBSCRIBE: "https://mail.example.com/unsubscribe/…", **values}
     rendered = engine.render(sources, values)
     return {
         "subject": rendered.subject,
@@ -51,15 +56,13 @@ def of(version: TemplateVersion, values: Mapping[str, Any], locale: str | None) 
         "html": rendered.html,
         "locale": sources.locale,
         "version": version.number,
-        "warnings": list(_warnings(sources, rendered, values, locale)),
+        "warnings": list(_warnings(sources, rendered, set(values) - {UNSUBSCRIBE}, locale)),
     }
 
 
-def _warnings(
-    sources: engine.Sources, rendered: engine.Rendered, values: Mapping[str, Any], locale: str | None
-) -> Iterator[str]:
+def _warnings(sources: engine.Sources, rendered: engine.Rendered, given: Set[str], locale: str | None) -> Iterator[str]:
     used = {name.partition(".")[0] for name in engine.names(sources)}
-    for name in sorted(set(values) - used)[:20]:
+    for name in sorted(given - used)[:20]:
         yield f"The variable {name[:64]!r} is not used."
     if locale and not sources.locale:
         yield f"There is no variant for {locale}; this is the default."

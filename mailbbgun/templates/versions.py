@@ -25,8 +25,8 @@ from mailbbgun.tenants import repo as tenants
 
 #: Templates of a tenant, versions of a template that are kept, and locales of a template, at most.
 MOST_TEMPLATES, KEPT_VERSIONS, MOST_LOCALES = 1_000, 100, 50
-#: Characters of all texts of a version, at most.
-VERSION_SIZE = 1_000_000
+#: Characters of all texts of a version, and tags in them, at most. A tag takes up to 50 µs to check.
+VERSION_SIZE, VERSION_TAGS = 1_000_000, 20_000
 #: Lines of a text that are compared one by one. Longer texts are shown as replaced.
 MOST_LINES = 2_000
 
@@ -57,6 +57,7 @@ def checked(given: Mapping[str, Any], before: TemplateVersion | None = None) -> 
     """
     made: Texts = {locale: dict(texts) for locale, texts in (before.texts if before else {}).items()}
     changes = {DEFAULT: {name: given[name] for name in PARTS if name in given}, **given.get("locales", {})}
+    _check_size(changes)
     for locale, change in changes.items():
         if change is None:
             made.pop(locale, None)
@@ -64,13 +65,21 @@ def checked(given: Mapping[str, Any], before: TemplateVersion | None = None) -> 
             made[locale] = _merged(made.get(locale, {}), change, bool(given.get("inline_css")))
     if len(made) > MOST_LOCALES + 1:
         raise InvalidInput("Some fields are not valid.", fields={"locales": [f"{MOST_LOCALES} are the most."]})
-    if (size := sum(len(texts[part] or "") for texts in made.values() for part in PARTS)) > VERSION_SIZE:
-        raise TooLarge(f"The texts have {size} characters, and {VERSION_SIZE} are the most.")
+    _check_size(made)
     faults = {name: why for locale, texts in made.items() for name, why in _faults(locale, texts)}
     if faults:
         raise TemplateRefused("The template cannot be used.", fields=faults)
     names = {name for locale, texts in made.items() for name in engine.names(sources_of(texts, locale))}
     return Checked(made, sorted(names), before.number if before else 0)
+
+
+def _check_size(texts: Mapping[str, Mapping[str, Any] | None]) -> None:
+    """Raise :class:`TooLarge` if texts are too long, or have too many tags, for one version."""
+    its = [change.get(part) or "" for change in texts.values() if change for part in PARTS]
+    if (size := sum(map(len, its))) > VERSION_SIZE:
+        raise TooLarge(f"The texts have {size} characters, and {VERSION_SIZE} are the most.")
+    if (tags := sum(text.count("{{") + text.count("{%") for text in its)) > VERSION_TAGS:
+        raise TooLarge(f"The texts have {tags} tags, and {VERSION_TAGS} are the most.")
 
 
 def _merged(before: Mapping[str, Any], change: Mapping[str, Any], inline: bool) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from mailbbgun.deliver import journal
 from mailbbgun.routing.routes import KEPT
 from mailbbgun.services import Services, build, check_durability, make_folder
 from mailbbgun.settings.settings import Settings
-from mailbbgun.startup import check_redis, load_checked, patiently, tell_host_name
+from mailbbgun.startup import check_redis, load_checked, look_at_scanner, patiently, tell_host_name
 from mailbbgun.sweep import replay
 from mailbbgun.sweep.mend import mend
 from mailbbgun.tenants import keys
@@ -113,6 +113,7 @@ def start(settings: Settings, *, first: bool = True) -> Services:
     if first:
         wait(lambda: mend(services.queue))
         check_redis(services)
+        look_at_scanner(services)
     wait(lambda: replay.replay_dead(services.db, settings))
     return services
 

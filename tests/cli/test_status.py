@@ -131,17 +131,18 @@ def test_without_a_worker_that_has_reported_lately_the_exit_code_is_1(shell: She
 
 
 def test_servers_that_are_away_are_told_in_one_line_and_the_rest_is_shown(shell: Shell, alive: UUID) -> None:
-    done = shell.run("status", "--json", code=1, QUEUE_URL="amqp://127.0.0.1:1/", REDIS_URL="redis://127.0.0.1:1/0")
-    answer = checked_json(done)
+    away = {"QUEUE_URL": "amqp://127.0.0.1:1/", "REDIS_URL": "redis://127.0.0.1:1/0", "CLAMAV_URL": "tcp://127.0.0.1:1"}
+    answer = checked_json(shell.run("status", "--json", code=1, **away))
     assert (answer["queue"]["kind"], answer["queue"]["reachable"], answer["queue"]["depth"]) == (
         "rabbitmq",
         False,
         None,
     )
-    assert answer["redis"] == {"reachable": False}
+    assert answer["redis"] == answer["scanner"] == {"reachable": False}
     assert answer["database"]["reachable"]
     assert answer["deliveries"] is not None
-    assert [problem.split()[0] for problem in answer["problems"]] == ["RabbitMQ", "Redis"]
+    assert [problem.split()[0] for problem in answer["problems"]] == ["RabbitMQ", "Redis", "The"]
+    assert "scanner not reachable" in " ".join(shell.run("status", code=1, **away).stdout.split())
     done = shell.process("mailbbgun", "status", code=1, DATABASE_URL=NOWHERE)
     assert done.stdout.splitlines() == ["database  postgresql, not reachable", "queue     embedded, not reachable"]
     (line,) = done.stderr.splitlines()

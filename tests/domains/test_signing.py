@@ -24,6 +24,9 @@ from tests.waiting import PATIENCE
 
 KEY = new_key()
 
+#: A file of half a megabyte, in base64.
+FILE = b64encode(b"a;b;c\r\n1;2;3\r\n" * 33_000).decode()
+
 
 class Signing(Service):
     """A service with a name server and a mail server whose mail can be looked at."""
@@ -146,6 +149,7 @@ def verified(service: Signing, message: bytes, selectors: set[str]) -> None:
     {"subject": "Grüße  aus  Köln", "text": "Hallo  \t Welt  \n\n.\n..\n日本 🎉\n \n\n", "html": "<p>Hallo</p>"},
     {"subject": "s " * 100, "text": "x", "cc": ["ben@x.test"], "reply_to": "c@x.test", "headers": {"X-Y": "z"}},
     {"text": "x" * 5000 + "\n" + "All work and no  play\n" * 40_000},
+    {"text": "See below.", "attachments": [{"filename": name, "content": FILE} for name in ("Prüfung.csv", "b.csv")]},
 ])  # fmt: skip
 def test_a_message_leaves_with_valid_signatures_and_raw_shows_it_as_it_left(service, domain, message):
     sent = service.post(**{"from": f"Ann <ann@{domain}>", "to": "bob@x.test"} | message)["id"]

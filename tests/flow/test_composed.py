@@ -270,3 +270,32 @@ def test_large_files_are_streamed_to_many_servers_at_once_and_survive_the_worker
             hashlib.sha256(shown).hexdigest()
         ]
         assert files(shown)[NAME][1] == octets
+
+
+def test_recipients_of_a_message_that_cannot_be_composed_come_back_together(shared):
+    known = set(stored(shared))
+    sent = shared.post(
+        to=[f"later-1-ann{number}@example.test" for number in range(5)],
+        attachments=[with_content(b"together" * 99, "a.bin")],
+    )
+    (path,) = set(stored(shared)) - known
+    until(lambda: shared.kinds(sent["id"]).count("deferred") == 5, what="a try")
+    path.chmod(0o600)
+    path.write_bytes(b"no")
+    until(lambda: shared.kinds(sent["id"]).count("deferred") >= 10, what="a try with a damaged file")
+    due = {one["next_attempt_at"] for one in shared.message(sent["id"])["deliveries"]}
+    assert len(due) == 1
+    path.write_bytes(b"together" * 99)
+    shared.ended(sent["id"], "DELIVERED")
+    assert [len(one["to"]) for one in shared.taken()] == [5]
+
+
+def test_a_message_whose_body_is_gone_is_still_shown_but_neither_downloaded_nor_sent_again(shared):
+    sent = shared.post(to="never-ann@example.test", subject="gone", attachments=[with_content(b"x", "x.txt")])
+    shared.ended(sent["id"], "ERROR")
+    shared.sql("UPDATE messages SET raw = NULL, content_id = NULL, personal = NULL WHERE subject = 'gone'")
+    assert shared.message(sent["id"])["attachments"] == []
+    answer = shared.http.get(f"{shared.url}/messages/{sent['id']}/raw", timeout=PATIENCE)
+    assert (answer.status_code, "RETENTION_DAYS" in answer.text) == (404, True)
+    answer = shared.http.post(f"{shared.url}/messages/{sent['id']}/retry", timeout=PATIENCE)
+    assert (answer.status_code, "RETENTION_DAYS" in answer.text) == (409, True)

@@ -3,9 +3,11 @@
 import hashlib
 from base64 import b64encode
 from collections.abc import Iterator
+from email import message_from_bytes, policy
 
 import pytest
 
+from mailbbgun.safety.names import safe_name
 from mailbbgun.settings.load import load
 from tests.flow.service import Service, until
 from tests.safety.samples import PDF, PROGRAM, zipped
@@ -52,6 +54,7 @@ def upload(service: Service, name: str, content: bytes, kind: str = "application
         ("a.zip", zipped({"b.zip": b"x"}), "file_refused", "it holds 'b.zip'"),
         ("invoice\u202efdp.scr", PROGRAM, "file_refused", "'invoicefdp.scr'"),
     ],
+    ids=["virus", "virus in an archive", "program", "hidden program", "nested archive", "turned name"],
 )
 def test_a_file_that_may_not_be_sent_is_refused_at_each_door(guarded, name, content, code, words):
     for status, body in (answer(guarded, ("good.pdf", PDF), (name, content)), upload(guarded, name, content)):
@@ -63,21 +66,31 @@ def test_a_file_that_may_not_be_sent_is_refused_at_each_door(guarded, name, cont
     assert guarded.get("/attachments")["count"] == 0
 
 
-def test_mail_whose_files_wait_for_the_scanner_leaves_when_it_is_back_and_a_virus_in_it_never(guarded, clamd):
-    clamd.kill9()
-    status, held = answer(guarded, ("held.pdf", PDF + b"held"), to="held@example.test")
-    assert status == 201
-    status, virus = answer(guarded, ("virus.txt", b"late " + EICAR), to="virus@example.test")
-    assert status == 201
-    status, plain = answer(guarded, to="plain@example.test")
-    guarded.ended(plain["id"], "DELIVERED")
-    for one in (held, virus):
-        until(lambda one=one: "waiting" in guarded.kinds(one["id"]), what="the event that it waits")
-    assert guarded.copies() == {"plain@example.test": 1}
-    assert guarded.attempts(held["id"]) == [0]
-    events = guarded.get(f"/messages/{held['id']}/events")["events"]
-    assert "The virus scanner does not answer" in str([one for one in events if one["kind"] == "waiting"])
+@pytest.mark.parametrize("how", ["dead", pytest.param("hangs", marks=pytest.mark.long)])
+def test_mail_whose_files_wait_for_the_scanner_leaves_when_it_is_back_and_a_virus_in_it_never(guarded, clamd, how):
     clamd.start()
+    guarded.renew()
+    told = how.encode()
+    if how == "dead":
+        clamd.kill9()
+    else:
+        clamd.pause()
+    try:
+        status, held = answer(guarded, ("held.pdf", PDF + told), to="held@example.test")
+        assert status == 201
+        status, virus = answer(guarded, ("virus.txt", told + EICAR), to="virus@example.test")
+        assert status == 201
+        status, plain = answer(guarded, to="plain@example.test")
+        guarded.ended(plain["id"], "DELIVERED")
+        for one in (held, virus):
+            until(lambda one=one: "waiting" in guarded.kinds(one["id"]), what="the event that it waits")
+        assert guarded.copies() == {"plain@example.test": 1}
+        assert guarded.attempts(held["id"]) == [0]
+        events = guarded.get(f"/messages/{held['id']}/events")["events"]
+        assert "The virus scanner does not answer" in str([one for one in events if one["kind"] == "waiting"])
+    finally:
+        clamd.resume()
+        clamd.start()
     guarded.ended(held["id"], "DELIVERED")
     ended = guarded.ended(virus["id"], "ERROR")
     assert ended["reason"] == "bounced"
@@ -103,3 +116,28 @@ def test_an_upload_straight_to_the_store_is_judged_and_scanned_when_a_message_na
         message = {"to": "ann@example.test", "subject": "s", "text": "t", "attachments": [{"id": made["id"]}]}
         given = guarded.http.post(f"{guarded.url}/messages", json=message, timeout=PATIENCE)
         assert (given.status_code, given.json()["error"]["code"]) == (422, code)
+
+
+NASTY = [
+    "..", "con", "COM1.txt", "a\u202egpj.exe.txt", "\u2066a\u2069.txt", "a.txt:b.txt", "<img src=x>.txt", "a|b?*.txt",
+    '"a".txt', "a.txt. .", " a.txt", "=?utf-8?q?a?=.txt", "a;b=c.txt", "%2e%2e%2fa.txt", "$(id).txt", "`id`.txt",
+    "'; DROP TABLE a;--.txt", "\u200b.txt", "a\u00ad.txt", "\u3164\u3164.txt", "e\u0301.txt", "長" * 200 + ".txt",
+    "😀" * 100 + ".txt", "-rf.txt", "~.txt", "ﬁ.txt",
+]  # fmt: skip
+
+
+def test_nasty_names_are_refused_or_arrive_as_safe_ones(guarded, clamd):
+    clamd.start()
+    taken = []
+    for number, name in enumerate(NASTY):
+        status, body = answer(guarded, (name, b"hello %d" % number), to=f"name{number}@example.test")
+        assert (status, set(body)) == (400, {"error"}) or status in (201, 422), body
+        if status == 201:
+            taken.append(body["id"])
+    assert len(taken) > 20
+    for identifier in taken:
+        (shown,) = guarded.message(identifier)["attachments"]
+        assert shown["filename"] == safe_name(shown["filename"])
+        mime = guarded.http.get(f"{guarded.url}/messages/{identifier}/raw", timeout=PATIENCE).content
+        (part,) = [one for one in message_from_bytes(mime, policy=policy.default).walk() if one.get_filename()]
+        assert (part.get_filename(), part.defects) == (shown["filename"], [])

@@ -3,8 +3,11 @@
 import io
 import os
 import random
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mailbbgun.core.errors import InvalidInput, MailBBGunError, TooLarge, UnsupportedMediaType
 from mailbbgun.http.uploads.form import BEGINNING, UploadedForm
@@ -23,6 +26,7 @@ LIMITS = FormLimits(files=3, file_size=1_000_000, fields_size=10_000)
 TYPE = "multipart/form-data; boundary=X"
 FILE = b'Content-Disposition: form-data; name="file"; filename='
 FIELD = b'Content-Disposition: form-data; name="field"'
+END = b"\r\n--X--\r\n"
 NO_DISPOSITION = "Each part needs a header such as Content-Disposition: form-data; "
 
 
@@ -227,6 +231,20 @@ def test_a_file_that_nobody_chose_in_a_browser_is_left_out():
 def test_a_field_that_is_not_utf_8_is_named():
     with pytest.raises(InvalidInput, match=r"^`field` is not UTF-8: byte 3 begins no character"):
         uploaded(form((FIELD, b"ab\xff")))
+
+
+PIECES = [
+    b"--X", b"--", b"\r\n", b"\n", b"\r", b'"', b";", b"\\", b"\0", b"\xff", b"=", b"''", b": ", b"%22", FILE, FIELD,
+    b"filename*0*=utf-8''%ff", b"filename*1=", b"filename*=utf-16''%00a", b"name*0=a; name*2=b", b"Content-Type: a/b",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.binary(max_size=9), max_size=12), st.integers(0, 12))
+def test_any_bytes_are_a_form_or_get_an_error_of_ours(pieces, at):
+    whole = [b"--X\r\n", FILE, b'"a"', b"\r\n\r\n", b"content", b"\r\n--X\r\n", FIELD, b"\r\n\r\n1", END]
+    with suppress(MailBBGunError):
+        found = uploaded(b"".join(whole[:at] + pieces + whole[at:]))
+        assert [len(b"".join(content)) for content in found.contents()] == [file.size for file in found.files]
 
 
 def test_the_end_of_a_form_is_checked_before_any_content_is_read():

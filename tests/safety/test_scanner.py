@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from mailbbgun.core.errors import ConfigurationError, ScannerUnavailable
-from mailbbgun.safety.scanner import Scanner, Verdict
+from mailbbgun.safety.scanner import Scanner, Turns, Verdict
 from tests.safety.samples import GOOD, zipped
 from tests.servers.clamd import EICAR, MARKER, MOST, Clamd
 from tests.waiting import PATIENCE
@@ -79,13 +79,14 @@ def test_what_the_blocks_raise_passes_through(clamd: Clamd) -> None:
 )
 def test_an_answer_that_is_no_verdict_is_none(answer: bytes, said: str) -> None:
     def serve() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.settimeout(PATIENCE)
-            octets = b""
-            while not octets.endswith(bytes(4)):
-                octets += connection.recv(65_536)
-            connection.sendall(answer)
+        for end, words in ((b"PING\0", b"PONG\0"), (bytes(4), answer)):
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(PATIENCE)
+                octets = b""
+                while not octets.endswith(end):
+                    octets += connection.recv(65_536)
+                connection.sendall(words)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)
@@ -101,3 +102,53 @@ def test_an_answer_that_is_no_verdict_is_none(answer: bytes, said: str) -> None:
 def test_a_url_that_names_no_scanner_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="CLAMAV_URL"):
         Scanner(url)
+
+
+def test_few_files_at_once_go_to_the_scanner() -> None:
+    turns = Turns(most=2)
+    with turns.one(0.0), turns.one(0.0):
+        with pytest.raises(ScannerUnavailable, match="busy"), turns.one(0.0):
+            pytest.fail("it had no turn")
+    with turns.one(0.0), turns.one(0.0):
+        pass
+
+
+@pytest.mark.parametrize("pause", [PATIENCE, 0.0])
+def test_after_a_failure_the_scanner_is_left_alone_for_a_while(pause: float) -> None:
+    def ask(number: int) -> None:
+        with turns.one(0.0):
+            asked.append(number)
+            raise ScannerUnavailable("away")
+
+    asked, turns = list[int](), Turns(most=1, pause=pause)
+    for number in range(3):
+        with pytest.raises(ScannerUnavailable, match="away"):
+            ask(number)
+    assert asked == ([0] if pause else [0, 1, 2])
+
+
+def test_an_error_of_the_file_says_nothing_about_the_scanner() -> None:
+    turns = Turns(most=1, pause=PATIENCE)
+    for _ in range(2):
+        with pytest.raises(KeyError), turns.one(0.0):
+            raise KeyError("blob")
+    with turns.one(0.0):
+        pass
+
+
+def test_what_is_no_scanner_is_noticed_before_it_gets_a_file() -> None:
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(PATIENCE)
+            heard.append(connection.recv(65_536))
+            connection.sendall(b"220 mail.example.com ESMTP\r\n")
+
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(ScannerUnavailable, match="does not answer like clamd"):
+            Scanner(f"tcp://127.0.0.1:{listener.getsockname()[1]}").scan([b"secret"])
+        thread.join(PATIENCE)
+    assert heard == [b"zPING\0"]

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.http.conftest import Door
-from tests.server.test_slow_clients import api
+from tests.server.test_slow_clients import answer, api, connect
 from tests.waiting import PATIENCE
 
 SIZE = 25_000_000
@@ -54,17 +54,17 @@ class Peak:
 def upload(door: Door, seed: int, size: int = SIZE) -> str:
     """Upload a file that differs by its seed. Return its id."""
     content = (seed.to_bytes(8, "big") + b"\r\n--Y\n") * (size // 14)
-    answer = requests.post(f"{door.url}/attachments", data=HEAD + content + END, headers=FORM, timeout=PATIENCE)
-    assert answer.status_code == 201, answer.text
-    [made] = answer.json()["attachments"]
+    response = requests.post(f"{door.url}/attachments", data=HEAD + content + END, headers=FORM, timeout=PATIENCE)
+    assert response.status_code == 201, response.text
+    [made] = response.json()["attachments"]
     assert made["sha256"] == hashlib.sha256(content).hexdigest()
     return str(made["id"])
 
 
 def download(door: Door, attachment: str) -> int:
-    answer = requests.get(f"{door.url}/attachments/{attachment}/content", timeout=PATIENCE)
-    assert answer.status_code == 200
-    return len(answer.content)
+    response = requests.get(f"{door.url}/attachments/{attachment}/content", timeout=PATIENCE)
+    assert response.status_code == 200
+    return len(response.content)
 
 
 def test_one_large_upload_takes_at_most_16_mb(door: Door) -> None:
@@ -82,9 +82,23 @@ def test_a_form_of_many_tiny_parts_or_a_huge_field_takes_at_most_16_mb(door: Doo
     field = b'--X\r\nContent-Disposition: form-data; name="text"\r\n\r\n'
     for body in ((field + b"x\r\n") * 100_000, HEAD * 100_000, field + b"x" * SIZE + END, HEAD[:-4] + b"x" * SIZE):
         for path in ("/attachments", "/messages"):
-            answer = requests.post(door.url + path, data=body, headers=FORM, timeout=PATIENCE)
-            assert answer.status_code in (400, 413), answer.text
+            response = requests.post(door.url + path, data=body, headers=FORM, timeout=PATIENCE)
+            assert response.status_code in (400, 413), response.text
     assert peak.grown() < 16_000_000
+
+
+def test_a_form_that_no_mail_could_carry_is_refused_before_the_body(door: Door) -> None:
+    settings = door.services.settings
+    most = settings.MAX_MESSAGE_SIZE * 3 // 4 + settings.MAX_BODY_SIZE
+    head = b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=X\r\n"
+    for length, expected in ((most + 1, 413), (most, None)):
+        sent = head + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % length
+        with connect(door, sent) as line, line.makefile("rb") as answers:
+            if expected is None:
+                assert answers.readline() == b"HTTP/1.1 100 Continue\r\n"
+            else:
+                status, _, told = answer(answers)
+                assert (status, f"larger than {most} bytes" in told["error"]["message"]) == (expected, True)
 
 
 @pytest.mark.long

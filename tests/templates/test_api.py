@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+from tests.flow.service import until
 from tests.templates.conftest import VALUES, WELCOME, Tenant
 from tests.tenants.conftest import code
 
@@ -49,6 +50,25 @@ def test_a_reader_gets_the_variant_of_the_locale_else_of_the_language_else_the_d
     assert (german["locale"], german["warnings"]) == (None, ["There is no variant for de; this is the default."])
     refused = tenant.ask("POST", "/templates/welcome/render", json={"locale": "not a locale"})
     assert "language tag" in faults(refused)["locale"][0]
+
+
+def test_a_preview_has_a_link_to_unsubscribe_as_a_mail_has(tenant):
+    tenant.template(text="{{ unsubscribe_url }}")
+    assert tenant.rendered()["text"] == "https://mail.example.com/unsubscribe/…"
+
+
+def test_every_process_soon_sends_the_version_that_is_active(tenant):
+    tenant.template(locales={})
+
+    def subject() -> str:
+        body = {"to": "ann@example.com", "from": "shop@example.com", "template": "welcome", "variables": VALUES}
+        return tenant.ask("POST", "/messages", json=body).json()["subject"]
+
+    assert {subject() for _ in range(8)} == {"Welcome, Ann <Lee>!"}
+    tenant.ask("PATCH", "/templates/welcome", json={"subject": "Second"})
+    until(lambda: {subject() for _ in range(8)} == {"Second"})
+    tenant.ask("POST", "/templates/welcome/versions/1/activate")
+    until(lambda: {subject() for _ in range(8)} == {"Welcome, Ann <Lee>!"})
 
 
 def test_every_change_of_the_texts_is_a_version_that_can_be_compared_and_activated_again(tenant):
@@ -164,6 +184,15 @@ def test_a_template_needs_a_subject_a_body_and_a_name_of_its_own(tenant):
         assert list(faults(tenant.ask("POST", "/templates", json=WELCOME | {"name": name}))) == ["name"], name
     tenant.template()
     assert code(tenant.ask("POST", "/templates", json=WELCOME)) == (409, "conflict")
+
+
+def test_all_texts_of_a_version_together_are_bounded(tenant):
+    for text, why in (("x" * 400_000, "characters"), ("{{ name }}" * 4_000, "tags")):
+        variants = {name: {"subject": "x", "text": text} for name in ("de", "fr", "it", "es", "pt", "pl")}
+        given = dict(list(variants.items())[:3]) if text[0] == "x" else variants
+        refused = tenant.ask("POST", "/templates", json={"name": "big", "subject": "x", "text": "x", "locales": given})
+        assert code(refused) == (413, "too_large")
+        assert why in refused.json()["error"]["message"]
 
 
 def test_the_same_key_adds_one_template(tenant):

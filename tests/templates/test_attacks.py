@@ -1,4 +1,4 @@
-"""Templates and variables of people who mean harm."""
+"""Templates and variables of people who mean harm: rows S19 and S20 of the reliability table."""
 
 import json
 import subprocess
