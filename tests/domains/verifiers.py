@@ -1,38 +1,16 @@
 """Two verifiers of DKIM signatures that others wrote: dkimpy, and Perl's Mail::DKIM."""
 
 import subprocess
-from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 import dkim
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tests.servers import install
 from tests.smtp.name_server import NameServer
 from tests.waiting import PATIENCE
 
 _PERL = Path(__file__).with_name("verify.pl")
-
-
-class _VerifyKey:
-    """What dkimpy uses of PyNaCl, by another library: only the curve, none of what is signed."""
-
-    def __init__(self, text: bytes, encoder: object) -> None:
-        self._key = Ed25519PublicKey.from_public_bytes(b64decode(text))
-
-    def verify(self, message: bytes, signature: bytes) -> None:
-        self._key.verify(signature, message)
-
-
-# PyNaCl is not among the libraries of the tests. dkimpy needs it for Ed25519 alone.
-dkim.nacl = SimpleNamespace(
-    signing=SimpleNamespace(VerifyKey=_VerifyKey),
-    encoding=SimpleNamespace(Base64Encoder=None),
-    exceptions=SimpleNamespace(BadSignatureError=InvalidSignature, ValueError=ValueError),
-)
 
 
 def by_dkimpy(message: bytes, zone: Mapping[str, str]) -> dict[str, bool]:
