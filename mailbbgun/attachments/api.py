@@ -139,6 +139,7 @@ def remove(attachment_id: UUID) -> Any:
 @blueprint.alt_response(302, description="The file is at `Location`, for some minutes.")
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(409, description="The file has not been uploaded yet, or another one was.")
+@blueprint.alt_response(422, description="The virus scanner found something in the file.")
 @blueprint.alt_response(503, description=_AWAY)
 @needs(Scope.READ, tests=True)
 def download(attachment_id: UUID) -> Response:

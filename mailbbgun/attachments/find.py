@@ -12,7 +12,7 @@ from mailbbgun.attachments import repo, uploads
 from mailbbgun.attachments.models import Attachment, Blob, key_of
 from mailbbgun.blobs.base import BlobStore
 from mailbbgun.core.caller import Caller
-from mailbbgun.core.errors import Conflict, NotFound
+from mailbbgun.core.errors import Conflict, NotFound, VirusFound
 from mailbbgun.database.db import Database
 
 #: Time after which the use of an attachment is noted again. Attachments are kept for days.
@@ -122,8 +122,8 @@ def content_of(
 ) -> tuple[Attachment, Blob]:
     """Return an attachment of the caller's tenant with its blob. Its upload is checked first.
 
-    Raises :class:`NotFound`, :class:`Conflict` if its file has not come or is wrong, and
-    :class:`BlobStoreUnavailable`.
+    Raises :class:`NotFound`, :class:`Conflict` if its file has not come or is wrong,
+    :class:`VirusFound`, and :class:`BlobStoreUnavailable`.
     """
     with db.read(who.tenant_id, tests_only=who.tests_only) as session:
         its = attachment(session, who, attachment_id)
@@ -133,6 +133,8 @@ def content_of(
     found = found or _uploaded(db, blobs, who, digest, most)
     if isinstance(found, Missing):
         raise Conflict(found.sentence)
+    if found.scan == "infected":
+        raise VirusFound(f"{its.filename!r} is not given out: the virus scanner found {found.scan_result}.")
     return its, found
 
 

@@ -13,6 +13,7 @@ from mailbbgun.batches.schemas import AcceptedBatch, BatchPage, BatchShape, Canc
 from mailbbgun.core.caller import Scope
 from mailbbgun.core.errors import NotFound
 from mailbbgun.http.blueprint import Blueprint
+from mailbbgun.http.error_responses import BodyLimit
 from mailbbgun.http.gate import caller, needs, reading
 from mailbbgun.http.provided import provided
 from mailbbgun.http.responses import ReadyResponse
@@ -33,7 +34,7 @@ _EXAMPLE = {
 }
 # The limits of the body: a thousand recipients have many more values than one message.
 NewBatch.most_structure = 1_000_000
-NewBatch.most_bytes = staticmethod(lambda: provided(Services).settings.MAX_BATCH_SIZE)
+NewBatch.limit = staticmethod(lambda: BodyLimit(provided(Services).settings.MAX_BATCH_SIZE, "MAX_BATCH_SIZE"))
 
 _HEADERS = {
     "Location": {"description": "The batch's address.", "schema": {"type": "string", "format": "uri-reference"}},

@@ -7,6 +7,7 @@ message's own: whom its header shows, and its variables. ``compose.py`` makes MI
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Self
 from uuid import UUID
@@ -17,6 +18,8 @@ from mailbbgun.composing.mime import Mailbox
 
 #: Of zlib. A higher level takes several times as long, and saves little.
 _LEVEL = 1
+#: Bytes of a content as JSON, at most, whose compressed form is kept for a while.
+_PACKED_SIZE = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +155,14 @@ class StoredContent:
         digest = int.from_bytes(sha256(tenant_id.bytes + text).digest()[:16])
         # A UUIDv8 (RFC 9562 §5.8), whose bits are ours to choose.
         identifier = digest & ~(0xF << 76) & ~(0x3 << 62) | 8 << 76 | 2 << 62
-        return cls(UUID(int=identifier), tenant_id, content, zlib.compress(text, _LEVEL))
+        made_of = _packed(text) if len(text) <= _PACKED_SIZE else zlib.compress(text, _LEVEL)
+        return cls(UUID(int=identifier), tenant_id, content, made_of)
+
+
+@lru_cache(maxsize=64)
+def _packed(text: bytes) -> bytes:
+    """Compress a content. Messages that share one often come one after the other."""
+    return zlib.compress(text, _LEVEL)
 
 
 def of_row(made_of: bytes) -> tuple[Content, int]:

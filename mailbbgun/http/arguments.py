@@ -24,8 +24,8 @@ NOUNS = {"json": "field", "query": "parameter", "headers": "header"}
 #: The attribute of a schema whose bodies may have so many characters outside strings, instead of MOST_STRUCTURE.
 STRUCTURE = "most_structure"
 
-#: The attribute of a schema whose bodies have a limit of their own: a function that returns it, in bytes.
-MOST_BYTES = "most_bytes"
+#: The attribute of a schema whose bodies have a limit of their own: a function that returns it.
+LIMIT = "limit"
 
 #: The attribute of a query's field in which a ``+`` is not a blank.
 PLUS = "plus"
@@ -77,8 +77,9 @@ class Parser(FlaskParser):
         if (encoding := req.headers.get("Content-Encoding", "identity")) != "identity":
             raise UnsupportedMediaType(f"Send the body without Content-Encoding, not as {shown(encoding)}.")
         raw = _read(req)
-        if (most := getattr(schema, MOST_BYTES, None)) is not None and len(raw) > (limit := most()):
-            raise TooLarge(f"The request's body is larger than {limit} bytes, the limit of such a request.")
+        limit: BodyLimit | None = getattr(schema, LIMIT, lambda: None)()
+        if limit is not None and len(raw) > limit.bytes:
+            raise TooLarge(too_large(limit))
         g.body = parse_object(raw, getattr(schema, STRUCTURE, MOST_STRUCTURE))
         return g.body
 

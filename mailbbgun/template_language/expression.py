@@ -29,8 +29,8 @@ FILTERS = {
     **dict.fromkeys(("d", "default", "format"), ANYTHING),
 }
 _TESTS = """
-boolean defined divisibleby endingwith eq equalto even false float ge greaterthan gt integer iterable le
-lessthan lt mapping ne none number odd sequence startingwith string true undefined
+boolean defined divisibleby eq equalto even false float ge greaterthan gt integer iterable le
+lessthan lt mapping ne none number odd sequence string true undefined
 """
 TESTS = frozenset(_TESTS.split())
 METHODS = {
@@ -47,6 +47,7 @@ _NOT_MAPPED = _VIEWS | {"format", "map"}
 _FORMAT = re.compile(r"%(?:%|[-+ 0#]{0,4}[0-9]{0,2}(?:\.[0-9]{0,2})?[sdifeEgGxXo])")
 
 _NUMBERS = frozenset({"int", "float", "round", "abs", "length", "count", "sum"})
+_SINGLE = _NUMBERS | {"string", "lower", "upper", "title", "capitalize", "trim", "truncate", "replace", "join"}
 _CONSTANTS = frozenset({"true", "false", "none", "True", "False", "None"})
 WORDS = frozenset({"and", "or", "not", "in", "is", "if", "else"})
 
@@ -90,8 +91,20 @@ class Expression:
                 raise Wrong(f"there is no test `{name}`.{_nearest(name, TESTS)}")
             if name in TESTS:
                 self._check_test(place, name)
+        elif name == "in" and not self._single_before(place - (place and self.tokens[place - 1].value == "not")):
+            raise Wrong("`in` takes a text or number before it; say so: `item.id|int in ids`, `name|lower in names`.")
         elif called and name not in WORDS and name not in FUNCTIONS:
             raise Wrong(f"there is no function `{name}`; there is `range`.")
+
+    def _single_before(self, place: int) -> bool:
+        """Whether the value before ``place`` is a text or number: a list sought in a text is written out each time."""
+        last = self.tokens[place - 1] if place else Token("", "")
+        if last.kind in ("text", "number") or last.value in _CONSTANTS:
+            return True
+        filtered = place - 1
+        if last == Token("operator", ")"):
+            filtered = self._opening(place - 1) - 1
+        return self._is(filtered - 1, "|") and self.tokens[filtered].value in _SINGLE
 
     def _after_is(self, place: int) -> bool:
         before = [token.value for token in self.tokens[max(0, place - 2) : place] if token.kind == "name"]

@@ -5,11 +5,12 @@ one step, and so is printing a list that holds itself twice, thirty times over. 
 tags of a template, and refuses whatever could make a value much larger than the variables. Every rule
 here stands for an attack in ``tests/templates/attacks.py``.
 
-Three ideas carry it:
+Four ideas carry it:
 
 - Statements, filters, tests and methods are those in the tables below; nothing else exists.
 - A value that is kept (``set``, ``with``) or looped over is no larger than those that it is made of. So lists
   written in the template hold only texts and numbers there, and arguments of filters are literals.
+- What ``in`` seeks is a text or number: a list would be written out, to be sought in a text.
 - ``*``, and ``+`` where the sum is kept, take only numbers: both would repeat or join lists.
 """
 

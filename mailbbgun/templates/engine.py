@@ -19,7 +19,7 @@ from minijinja import Environment, TemplateError
 
 from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.template_language import language
-from mailbbgun.template_language.expression import FILTERS, FUNCTIONS, TESTS
+from mailbbgun.template_language.expression import FUNCTIONS
 from mailbbgun.template_language.tokens import LanguageFault
 
 #: Characters of a subject's template, and of a body's, at most.
@@ -228,13 +228,21 @@ class _BuiltIn(NamedTuple):
 # What MiniJinja 3 has and our language has not. That a template cannot name them is checked before; this is
 # for names that a filter is given as a text, such as map('pprint').
 _BUILT_IN = _BuiltIn(
-    filters=[name for name in ("attr", "chain", "pprint", "wordwrap", "xmlattr", "zip") if name not in FILTERS],
-    tests=[
-        name
-        for name in ("callable", "escaped", "filter", "in", "lower", "safe", "sameas", "test", "upper")
-        if name not in TESTS
-    ],
-    globals=["cycler", "debug", "dict", "joiner", "namespace"],
+    filters=("attr", "chain", "pprint", "wordwrap", "xmlattr", "zip"),
+    tests=(
+        "callable",
+        "endingwith",
+        "escaped",
+        "filter",
+        "in",
+        "lower",
+        "safe",
+        "sameas",
+        "startingwith",
+        "test",
+        "upper",
+    ),
+    globals=("cycler", "debug", "dict", "joiner", "namespace"),
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 import requests
 from sqlalchemy import select
 
-from mailbbgun.attachments.models import Blob, key_of
+from mailbbgun.attachments.models import BLOBS, Blob, key_of
 from mailbbgun.core.ids import DEFAULT_TENANT
 from tests.attachments.conftest import MOST
 from tests.tenants.conftest import Locked, code
@@ -272,6 +272,18 @@ def test_a_page_is_downloaded_and_never_shown(door: Locked) -> None:
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["Cache-Control"] == "no-store"
     assert download(door, made["id"]).headers["Content-Disposition"].startswith("attachment; ")
+
+
+def test_a_file_in_which_the_scanner_found_something_is_not_given_out(door: Locked) -> None:
+    content = fresh()
+    made = uploaded(door, content)
+    assert download(door, made["id"]).content == content
+    with door.services.db.write() as session:
+        its = BLOBS.c.sha256 == hashlib.sha256(content).hexdigest()
+        session.execute(BLOBS.update().where(its).values(scan="infected", scan_result="Some-Virus"))
+    refused = download(door, made["id"])
+    assert code(refused) == (422, "virus_found")
+    assert "Some-Virus" in refused.text
 
 
 WITH_FOLDER = pytest.mark.parametrize("door", ["folder"], indirect=True)

@@ -5,6 +5,10 @@ from uuid import uuid4
 
 import pytest
 
+from mailbbgun.app import close, create_app
+from mailbbgun.install import install
+from mailbbgun.services import build
+from mailbbgun.settings.load import load
 from tests.http.test_batches import COMMON, accepted, mail, people, post, refused
 from tests.waiting import wait_until
 
@@ -106,3 +110,32 @@ def test_a_template_is_filled_in_for_each_recipient(door):
     )
     assert "template" in refused(door, {"template": "gone", "recipients": people(1)})["fields"]
     assert "text" in refused(door, {"template": name, "text": "t", "recipients": people(1)})["fields"]
+
+
+def test_a_batch_has_limits_of_its_own(tmp_path):
+    given = {"VAR": str(tmp_path), "HOSTNAME": "mail.example.com", "MAX_BATCH_SIZE": "20000", "MAX_BULK_EMAILS": "3"}
+    settings = load({f"MAILBBGUN_{name}": value for name, value in given.items()})
+    services = build(settings)
+    install(services)
+    app = create_app(settings, services)
+    client = app.test_client()
+    try:
+        large = COMMON | {"text": "x" * 21_000}
+        answer = client.post("/messages/batch", json=large | {"recipients": people(1)})
+        assert (answer.status_code, answer.json["error"]["code"]) == (413, "too_large")
+        assert "20000 bytes, the limit (MAX_BATCH_SIZE)" in answer.json["error"]["message"]
+        assert client.post("/messages", json=GOOD | {"text": "x" * 21_000}).status_code == 201
+        answer = client.post("/messages/batch", json=COMMON | {"recipients": people(4)})
+        assert "3 are the most (MAX_BULK_EMAILS)" in answer.json["error"]["fields"]["recipients"][0]
+        assert client.post("/messages/batch", json=COMMON | {"recipients": people(3)}).status_code == 202
+    finally:
+        close(app)
+
+
+def test_a_batch_may_have_more_values_than_a_message_but_not_any_number(door):
+    values = {f"v{number}": number for number in range(150)}
+    items = [{**one, "variables": one["variables"] | values} for one in people(200)]
+    assert accepted(door, recipients=items)["accepted"] == 200
+    many = [[1] * 1000] * 600
+    answer = post(door, COMMON | {"recipients": [{"to": "a@example.com", "variables": {"many": many}}]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")

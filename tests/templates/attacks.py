@@ -145,6 +145,8 @@ _FILTERED = {
         "default of nothing": "no|default(s)",
         "a range made": "range(2000)",
         "startingwith": "s is startingwith 'x'",
+        "a list as the beginning of a text": "l is startingwith 'x'",
+        "a list sought in a text": "l in s|upper",
         "a test": "l is iterable",
         "format": "'%99s'|format(s)",
         "filesizeformat": "n|filesizeformat",
