@@ -343,24 +343,23 @@ def test_a_file_that_is_damaged_or_lost_is_never_given_out_whole(door: Locked) -
     content = fresh()
     made = uploaded(door, content)
     assert download(door, made["id"]).content == content
+    its = Blob.sha256 == hashlib.sha256(content).hexdigest()
     with door.services.db.read() as session:
-        sha256 = hashlib.sha256(content).hexdigest()
-        [object_id] = session.scalars(select(Blob.object_id).where(Blob.sha256 == sha256))
+        [object_id] = session.scalars(select(Blob.object_id).where(its))
     path = door.services.settings.var / "blobs" / key_of(DEFAULT_TENANT, object_id)
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert download(door, made["id"]).status_code == 500
     path.unlink()
     assert code(download(door, made["id"])) == (500, "content_missing")
-    # The next upload of the same content brings it back.
     test = door.key(str(DEFAULT_TENANT), kind="test")["key"]
-    download(door, uploaded(door, content, test)["id"], test)
+    download(door, uploaded(door, content, test)["id"], test)  # brings it back
     assert download(door, made["id"]).content == content
 
 
 @WITH_S3
 def test_links_to_a_bucket_end_and_are_for_one_file(door: Locked) -> None:
-    first, second = (uploaded(door, fresh()) for _ in range(2))
-    links = [ask(door, "GET", f"/attachments/{one['id']}/content").headers["Location"] for one in (first, second)]
+    made = [uploaded(door, fresh())["id"] for _ in range(2)]
+    links = [ask(door, "GET", f"/attachments/{one}/content").headers["Location"] for one in made]
     assert "X-Amz-Expires=300" in links[0]
-    paths = [urlsplit(link).path for link in links]
-    assert requests.get(links[0].replace(paths[0], paths[1]), timeout=PATIENCE).status_code == 403
+    swapped = links[0].replace(*(urlsplit(link).path for link in links))
+    assert requests.get(swapped, timeout=PATIENCE).status_code == 403
