@@ -1,5 +1,6 @@
 """The verb: check a batch and store it. Every message of it then goes the way of all messages."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from mailbbgun.queues.lanes import NORMAL, OVERFLOW, lane_of
 from mailbbgun.recipients.faults import Faults, refused
 
 ALL_OR_NOTHING, PARTIAL = "all_or_nothing", "partial"
+
+log = logging.getLogger("mailbbgun.accept")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +120,10 @@ class Batcher:
         new = NewBatch(row, prepared.steps, response, caller.counts_as, caller.messages_per_day)
         if (first := self._store.store(new, key_claim)) is not None:
             return Stored(first, replayed=True)
-        prepared.after_commit()
+        try:
+            prepared.after_commit()
+        except Exception:  # the batch is stored, and its request must get its answer all the same
+            log.exception("after_commit_failed", extra={"batch_id": batch_id, "tenant_id": caller.tenant_id})
         return Stored(response)
 
 
