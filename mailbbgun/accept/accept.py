@@ -25,6 +25,7 @@ from mailbbgun.core.errors import TooLarge
 from mailbbgun.core.ids import new_id
 from mailbbgun.core.timing import NOW, timing
 from mailbbgun.database import idempotency
+from mailbbgun.limits.duplicates import Guard
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
@@ -42,6 +43,8 @@ class Accepted:
     replayed: bool = False
     #: Recipients that the tenant has suppressed: nothing is sent to them.
     suppressed: Sequence[str] = ()
+    #: The id of the message that the key has just sent, and that this would be once more. See ``limits/duplicates.py``.
+    duplicate_of: str | None = None
 
 
 class Accepting:
@@ -68,7 +71,9 @@ class Accepting:
         if it is not certain that the message is stored.
         """
         first = self._pending.result()
-        return Accepted(**self._pending.rows.response) if first is None else Accepted(**first, replayed=True)
+        if first is None:
+            return Accepted(**self._pending.rows.response)
+        return Accepted(**first, replayed=self._pending.duplicate is None)
 
 
 class Acceptor:
@@ -109,6 +114,8 @@ class Acceptor:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
         lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
         rows = self.rows(identifier, draft, options, caller, lane)
+        if caller.duplicate_seconds:
+            rows = replace(rows, guard=_guard(draft, rows.message["send_at"], caller))
         if rows.message["send_at"] is not None:  # a worker hints it when it is due
             return Accepting(self._store.pending(rows, key_claim, lambda: None))
         return Accepting(self._store.pending(rows, key_claim, lambda: self._publisher.offer(lane, identifier)))
@@ -204,6 +211,14 @@ def _size(draft: Draft, identifier: UUID, now: datetime, message_id_header: str)
     assert draft.content is not None  # a draft has that, or ``compose``
     own = Own(identifier, now, message_id_header, draft.subject, draft.personal)
     return compose(draft.content, own).size
+
+
+def _guard(draft: Draft, send_at: datetime | None, caller: Caller) -> Guard | None:
+    """Return the claim of a key that guards against duplicates on this mail."""
+    if caller.key_id is None or not caller.duplicate_seconds:
+        return None
+    sent = draft.likeness(send_at)
+    return Guard.of(caller.key_id, sent, caller.duplicate_seconds, holds=caller.holds_duplicates)
 
 
 def _from_draft(draft: Draft, caller: Caller) -> dict[str, Any]:

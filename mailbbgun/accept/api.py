@@ -39,6 +39,12 @@ class Answer(Schema):
     id = fields.UUID(required=True)
     status = fields.String(required=True, validate=validate.OneOf(STATUSES), metadata={"example": "PENDING"})
     subject = fields.String(required=True)
+    duplicate_of = fields.UUID(
+        metadata={
+            "description": "The id of the same message that the API key has sent within its duplicate_seconds: this "
+            "one is not sent. Missing if there is none."
+        },
+    )
     suppressed = fields.List(
         fields.String(),
         metadata={"description": "Recipients on the suppression list, to whom nothing is sent. Missing if none is."},
@@ -150,4 +156,8 @@ def answered(accepted: Accepted, messages: str) -> tuple[Mapping[str, Any], Mapp
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
     told: dict[str, Any] = {"id": accepted.id, "status": accepted.status, "subject": accepted.subject}
-    return (told | {"suppressed": list(accepted.suppressed)} if accepted.suppressed else told), headers
+    if accepted.suppressed:
+        told["suppressed"] = list(accepted.suppressed)
+    if accepted.duplicate_of is not None:
+        told["duplicate_of"] = accepted.duplicate_of
+    return told, headers

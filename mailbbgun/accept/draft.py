@@ -1,14 +1,18 @@
 """What the checks return: a message that breaks no rule, from either kind of submission."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Protocol
+
+import orjson
 
 from mailbbgun.composing.contents import Content, Personal
 from mailbbgun.composing.mime import Mailbox
 
 NOTHING_PERSONAL = Personal()
+#: What stands for the parts of a mail that differ each time it is composed.
+NO_MESSAGE_ID, NO_TIME, BOUNDARY = "<>", datetime(1970, 1, 1, tzinfo=UTC), "=_likeness"
 
 
 class Composing(Protocol):
@@ -17,8 +21,8 @@ class Composing(Protocol):
     Raises :class:`InvalidInput`.
     """
 
-    def __call__(self, *, message_id_header: str, date: datetime) -> bytes:
-        """``message_id_header`` is in angle brackets, ``date`` in UTC."""
+    def __call__(self, *, message_id_header: str, date: datetime, boundary: str | None = None) -> bytes:
+        """``message_id_header`` is in angle brackets, ``date`` in UTC, ``boundary`` by default a random one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +44,19 @@ class Draft:
     compose: Composing | None = None
     content: Content | None = None
     personal: Personal = NOTHING_PERSONAL
+
+    def likeness(self, send_at: datetime | None) -> bytes:
+        """Return bytes that are equal for equal mail to the same recipients, to be sent at the same time.
+
+        A Message-ID that we or the client's fields give it, and its link to unsubscribe, make no difference.
+        Raises what composing it would.
+        """
+        if self.content is None:
+            assert self.compose is not None  # a draft has that, or content
+            mail = self.compose(message_id_header=NO_MESSAGE_ID, date=NO_TIME, boundary=BOUNDARY)
+        else:
+            files = [replace(one, attachment_id=None) for one in self.content.files]  # equal, however it is named
+            shown = self.personal.row() | {"unsubscribe_url": bool(self.personal.unsubscribe_url)}
+            mail = replace(self.content, files=files).encoded() + orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)
+        envelope = [self.mail_from, self.subject, sorted(self.recipients.items()), send_at]
+        return orjson.dumps(envelope) + mail

@@ -11,6 +11,10 @@ from mailbbgun.composing.contents import StoredContent
 from mailbbgun.core.caller import counts_as
 from mailbbgun.core.errors import QuotaExceeded
 from mailbbgun.database.idempotency import KeyClaim
+from mailbbgun.events import log as events_log
+from mailbbgun.events.kinds import Kind
+from mailbbgun.limits.duplicates import Guard
+from mailbbgun.messages import storing
 from mailbbgun.messages.status import ERROR, PENDING, Reason
 
 Answer = Mapping[str, Any]
@@ -29,6 +33,10 @@ class Rows:
     content: StoredContent | None = None
     #: Whether the tenant may have suppressed a recipient.
     has_suppressions: bool = False
+    #: The claim of a key that guards against duplicates.
+    guard: Guard | None = None
+    #: The id of the message that this one is a duplicate of: it is stored, and not sent.
+    duplicate_of: str | None = None
 
     @property
     def counts_as(self) -> UUID:
@@ -57,6 +65,19 @@ def with_suppressed(rows: Rows, addresses: Collection[str]) -> Rows:
     )
 
 
+def held(rows: Rows, first: str) -> Rows:
+    """Return the rows of a duplicate of the message ``first``, which are stored as not to be sent."""
+    ended = {"status": ERROR, "reason": Reason.DUPLICATE.value, "next_attempt_at": None}
+    return replace(
+        rows,
+        message={**rows.message, "status": ERROR},
+        deliveries=[one if "status" in one else {**one, **ended} for one in rows.deliveries],
+        response={**rows.response, "status": ERROR, "duplicate_of": first},
+        guard=None,
+        duplicate_of=first,
+    )
+
+
 class State(IntEnum):
     """The state of a pending write. ``_NEXT`` lists which state may follow which."""
 
@@ -64,7 +85,7 @@ class State(IntEnum):
     WAITING = auto()  #: It waits for a shared commit.
     ALONE = auto()  #: No shared commit will take it: the thread that asks for the result writes it.
     STORED = auto()
-    ANSWERED = auto()  #: An earlier request had the same key; its answer is the result.
+    ANSWERED = auto()  #: An earlier request had the same key, or sent the same mail; its answer is the result.
     OVER_QUOTA = auto()  #: The tenant's quota is used up.
 
 
@@ -100,7 +121,7 @@ class PendingWrite:
     One thread at a time changes its state: the request's, then the store's, then the request's again.
     """
 
-    __slots__ = ("_bell", "_store", "_then", "after_commit", "key_claim", "refusal", "rows", "state")
+    __slots__ = ("_bell", "_store", "_then", "after_commit", "duplicate", "key_claim", "refusal", "rows", "state")
 
     def __init__(self, store: Writer, rows: Rows, key_claim: KeyClaim | None, after_commit: Callable[[], None]) -> None:
         self.rows = rows
@@ -108,11 +129,27 @@ class PendingWrite:
         self.after_commit = after_commit
         self.state = NEW
         self.refusal: QuotaExceeded | None = None  # set if OVER_QUOTA
+        self.duplicate: Answer | None = None  # the answer to a duplicate, which is not stored
         self._store = store
         self._then: Callable[[], None] | None = None
         # Released when the state is no longer WAITING: a threading.Event costs ten times as much.
         self._bell = threading.Lock()
         self._bell.acquire()
+
+    @property
+    def claims(self) -> list[str]:
+        """What no other message of the same commit may claim too: its key, and its mail."""
+        claims = [self.key_claim.key] if self.key_claim else []
+        return [*claims, self.rows.guard.digest] if self.rows.guard else claims
+
+    def repeats(self, message_id: UUID, answer: Answer) -> Answer:
+        """Make this a duplicate of another message, whose request had this answer; return the new answer."""
+        assert self.rows.guard is not None  # else nobody would know
+        if self.rows.guard.holds:
+            self.rows = held(self.rows, str(message_id))
+            return self.rows.response
+        self.duplicate = {**answer, "duplicate_of": str(message_id)}
+        return self.duplicate
 
     @property
     def stored(self) -> bool:
@@ -160,3 +197,26 @@ class PendingWrite:
         self._bell.release()
         if self._then:
             self._then()
+
+
+def contents(batch: Sequence[PendingWrite]) -> list[StoredContent]:
+    """Return the contents that messages are made of, each once."""
+    found = {pending.rows.content.id: pending.rows.content for pending in batch if pending.rows.content}
+    return [*found.values()] if found else []
+
+
+def key_ids(new: storing.New, events: Sequence[Mapping[str, Any]]) -> list[UUID | None]:
+    """Return the API key of each event's message."""
+    if len(events) == len(new):  # nearly always: each message has its first event alone
+        return [message["key_id"] for message, _ in new]
+    keys = {message["id"]: message["key_id"] for message, _ in new}
+    return [keys[event["message_id"]] for event in events]
+
+
+def held_events(rows: Rows) -> list[dict[str, Any]]:
+    """Return an event for each delivery of a duplicate that is stored."""
+    if rows.duplicate_of is None:
+        return []
+    whose, data = (rows.message["tenant_id"], rows.message["id"]), {"duplicate_of": rows.duplicate_of}
+    its = [one["id"] for one in rows.deliveries if one["reason"] == Reason.DUPLICATE]
+    return [events_log.event(*whose, one, Kind.DUPLICATE, data) for one in its]

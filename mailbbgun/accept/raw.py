@@ -91,7 +91,14 @@ def check_raw(submission: Raw, options: Options, settings: Settings, caller: Cal
     )
 
 
-def _completed(given: bytes, has: frozenset[bytes], *, message_id_header: str, date: datetime) -> bytes:
+def _completed(
+    given: bytes,
+    has: frozenset[bytes],
+    *,
+    message_id_header: str,
+    date: datetime,
+    boundary: str | None = None,
+) -> bytes:
     """Return a message with Date and Message-ID added, unless it has them."""
     added = "" if b"date" in has else f"Date: {date_of(date)}\r\n"
     added += "" if b"message-id" in has else f"Message-ID: {message_id_header}\r\n"

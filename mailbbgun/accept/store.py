@@ -28,9 +28,11 @@ from mailbbgun.accept.pending import (
     PendingWrite,
     Rows,
     State,
+    contents,
+    held_events,
+    key_ids,
     with_suppressed,
 )
-from mailbbgun.composing.contents import StoredContent
 from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import MailBBGunError, QuotaExceeded
 from mailbbgun.core.faults import fault
@@ -38,7 +40,7 @@ from mailbbgun.database import idempotency
 from mailbbgun.database.db import Database, dialect_of, wait_at_most
 from mailbbgun.database.idempotency import PATIENCE, KeyClaim
 from mailbbgun.events import log as events_log
-from mailbbgun.limits import quota
+from mailbbgun.limits import duplicates, quota
 from mailbbgun.messages import repo, storing
 from mailbbgun.suppressions.check import Recipient, suppressed
 
@@ -97,9 +99,9 @@ class Store:
         """Return a message that is to be stored. ``after_commit`` is called, by any thread, once it is.
 
         Raises :class:`QuotaExceeded` if this process knows that the tenant's quota is used up, and the
-        request has no key that might have an answer already.
+        request has no key or guard by which there might be an answer already.
         """
-        if rows.per_day is not None and key_claim is None:
+        if rows.per_day is not None and key_claim is None and rows.guard is None:
             per_day, midnight = self._used_up.get(rows.counts_as, (-1, 0.0))
             if rows.per_day <= per_day and (left := midnight - time.monotonic()) > 0:
                 raise _exceeded(rows.per_day, left)
@@ -123,7 +125,7 @@ class Store:
             pending.move(*(not_stored or self._write_alone(pending)).state(pending))
         if pending.refusal is not None:
             raise pending.refusal
-        return self._replayed(pending) if pending.state is ANSWERED else None
+        return (pending.duplicate or self._replayed(pending)) if pending.state is ANSWERED else None
 
     def close(self, timeout: float = 5.0) -> None:
         """Store the waiting messages, for up to ``timeout`` seconds, and stop.
@@ -167,26 +169,21 @@ class Store:
             time.sleep(rest_after(took, times=1))  # short, since clients wait for the next commit
 
     def _batch(self, first: PendingWrite) -> tuple[list[PendingWrite], list[PendingWrite]]:
-        """Take waiting messages: those for one commit, and those whose key one of the former has.
+        """Take waiting messages: those for one commit, and those whose key or mail one of the former has claimed.
 
-        The latter must see the answer that is committed with that key.
+        The latter must see the answer that is committed with that claim.
         """
-        batch, alone, size, keys = (
-            [first],
-            [],
-            first.rows.stored_bytes,
-            {first.key_claim.key} if first.key_claim else set(),
-        )
+        batch, alone, size, claimed = [first], [], first.rows.stored_bytes, set(first.claims)
         while len(batch) < MESSAGES and size < BYTES and not self._waiting.empty():
             pending = self._waiting.get()
             if pending is None:
                 self._waiting.put(None)
                 break
-            if pending.key_claim and pending.key_claim.key in keys:
-                alone.append(pending)
-                continue
-            if pending.key_claim:
-                keys.add(pending.key_claim.key)
+            if pending.key_claim or pending.rows.guard:
+                if not claimed.isdisjoint(pending.claims):
+                    alone.append(pending)
+                    continue
+                claimed.update(pending.claims)
             batch.append(pending)
             size += pending.rows.stored_bytes
         return batch, alone
@@ -213,8 +210,8 @@ class Store:
         new = _new_rows(batch)
         events = events_log.accepted(new)
         dialect = self._database.dialect
-        self._database.commit(storing.steps(dialect, new, _contents(batch), events_log.appending(dialect, events)))
-        events_log.print_lines(events, _key_ids(new, events))
+        self._database.commit(storing.steps(dialect, new, contents(batch), events_log.appending(dialect, events)))
+        events_log.print_lines(events, key_ids(new, events))
         return _ALL_STORED
 
     def _end_suppressed(self, batch: Sequence[PendingWrite]) -> None:
@@ -246,15 +243,19 @@ class Store:
         ours = idempotency.take(session, wanted, self._remembered)
         answered = {pending for claim, pending in claiming.items() if claim not in ours}
         left = [pending for pending in batch if pending not in answered]
+        if any(pending.rows.guard for pending in left):
+            answered |= _duplicates(session, left)
+            left = [pending for pending in left if pending not in answered]
         if over_quota := _over_quota(session, left):
             idempotency.give_back(session, [pending.key_claim for pending in over_quota if pending.key_claim])
+            duplicates.give_back(session, [pending.rows.guard for pending in over_quota if pending.rows.guard])
             left = [pending for pending in left if pending not in over_quota]
         if left:
             new, dialect = _new_rows(left), dialect_of(session)
-            events = events_log.accepted(new)
-            for compiled, given in storing.steps(dialect, new, _contents(left), events_log.appending(dialect, events)):
+            events = events_log.accepted(new) + [event for pending in left for event in held_events(pending.rows)]
+            for compiled, given in storing.steps(dialect, new, contents(left), events_log.appending(dialect, events)):
                 session.execute(compiled.statement, given)
-            events_log.log_after_commit(session, events, _key_ids(new, events))
+            events_log.log_after_commit(session, events, key_ids(new, events))
         return _NotStored(answered, over_quota)
 
     def _write_alone(self, pending: PendingWrite) -> _NotStored:
@@ -296,23 +297,22 @@ def _new_rows(batch: Sequence[PendingWrite]) -> storing.New:
     return [(pending.rows.message, pending.rows.deliveries) for pending in batch]
 
 
-def _contents(batch: Sequence[PendingWrite]) -> list[StoredContent]:
-    """Return the contents that messages are made of, each once."""
-    found = {pending.rows.content.id: pending.rows.content for pending in batch if pending.rows.content}
-    return [*found.values()] if found else []
-
-
-def _key_ids(new: storing.New, events: Sequence[Mapping[str, Any]]) -> list[UUID | None]:
-    """Return the API key of each event's message."""
-    if len(events) == len(new):  # nearly always: each message has its first event alone
-        return [message["key_id"] for message, _ in new]
-    keys = {message["id"]: message["key_id"] for message, _ in new}
-    return [keys[event["message_id"]] for event in events]
-
-
 def _needs_key_or_quota(pending: PendingWrite) -> bool:
-    """Say whether a key or a quota must be written first, to know whether the message may be stored."""
-    return pending.key_claim is not None or pending.rows.per_day is not None
+    """Say whether a key, a guard or a quota must be written first, to know whether the message may be stored."""
+    rows = pending.rows
+    return pending.key_claim is not None or rows.per_day is not None or rows.guard is not None
+
+
+def _duplicates(session: Session, batch: Sequence[PendingWrite]) -> set[PendingWrite]:
+    """Claim the mail of keys that guard against duplicates; return the duplicates that are not to be stored."""
+    guarding = {pending.rows.guard: pending for pending in batch if pending.rows.guard}
+    wanted = {guard: (pending.rows.message["id"], pending.rows.response) for guard, pending in guarding.items()}
+    found = duplicates.take(session, wanted, repo.ended_unsent)
+    for guard, first in found.items():
+        answer = guarding[guard].repeats(*first)
+        if key_claim := guarding[guard].key_claim:
+            idempotency.answer(session, key_claim, answer)
+    return {guarding[guard] for guard in found if not guard.holds}
 
 
 def _over_quota(session: Session, batch: Sequence[PendingWrite]) -> dict[PendingWrite, QuotaExceeded]:

@@ -26,14 +26,22 @@ from mailbbgun.cli.terminal import (
     uuid,
     validated,
 )
-from mailbbgun.core.caller import KeyKind, Scope
+from mailbbgun.core.caller import DuplicatePolicy, KeyKind, Scope
 from mailbbgun.core.errors import NotFound
 from mailbbgun.core.process import check_output, printed_or_undone
 from mailbbgun.database.db import db_now
 from mailbbgun.services import Services
 from mailbbgun.tenants import keys, repo
 from mailbbgun.tenants.models import ApiKey
-from mailbbgun.tenants.schemas import Keys, KeyShape, MintedKey, NewKey, Rotation, shown_once
+from mailbbgun.tenants.schemas import (
+    MOST_DUPLICATE_SECONDS,
+    Keys,
+    KeyShape,
+    MintedKey,
+    NewKey,
+    Rotation,
+    shown_once,
+)
 
 COLUMNS = ("prefix", "name", "kind", "scopes", "last_used_at", "expires_at", "revoked_at", "id")
 FIELDS = {
@@ -101,6 +109,17 @@ def index(context: click.Context, /, tenant: str, every: bool, as_json: bool) ->
 @click.option("--network", multiple=True, help="Requests must come from this network, such as 192.0.2.0/24.")
 @click.option("--guest", multiple=True, help="For a team key: an address or domain it may send to.")
 @click.option("--max-requests-per-minute", type=LIMIT, help="Most requests a minute with this key.")
+@click.option(
+    "--duplicate-seconds",
+    type=click.IntRange(0, MOST_DUPLICATE_SECONDS),
+    help="For how many seconds the same mail to the same recipients is not sent again; 0: off.",
+)
+@click.option(
+    "--duplicate-policy",
+    type=click.Choice([policy.value for policy in DuplicatePolicy]),
+    help="answer (the default): a duplicate is answered with the first message's id; "
+    "hold: it is stored, and sent only if somebody retries it.",
+)
 @click.option(
     "--expires", metavar="TIME", help="When the key ends: an RFC 3339 time such as 2026-12-31T12:00:00Z, or a date."
 )

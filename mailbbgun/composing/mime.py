@@ -61,10 +61,12 @@ def compose(
     cc: Sequence[Mailbox] = (),
     reply_to: Sequence[Mailbox] = (),
     headers: Mapping[str, str] | None = None,
+    boundary: str | None = None,
 ) -> bytes:
     """Return the message as it is sent.
 
-    ``message_id_header`` is in angle brackets; at least one of ``text`` and ``html`` is given. Header
+    ``message_id_header`` is in angle brackets; at least one of ``text`` and ``html`` is given. The
+    ``boundary`` between them is by default a random one. Header
     lines are ASCII but for addresses that need SMTPUTF8; bodies are always 7-bit. With neither ``to``
     nor ``cc``, To is an empty group. Raises :class:`InvalidInput` with the field whose value cannot be
     sent in its header, or would break out of it.
@@ -79,7 +81,7 @@ def compose(
         reply_to=reply_to,
         headers=headers,
     )
-    raw = head + body(text, html)
+    raw = head + body(text, html, boundary)
     check(raw, names)
     return raw
 

@@ -42,6 +42,13 @@ class KeyKind(StrEnum):
     TEAM = "team"  # to the key's guests only
 
 
+class DuplicatePolicy(StrEnum):
+    """What becomes of a message that a key has just sent."""
+
+    ANSWER = "answer"  # the answer names the first message, and nothing is stored
+    HOLD = "hold"  # it is stored, and sent only if a person retries it
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The addresses that a tenant's SMTP accounts may send from.
@@ -80,6 +87,9 @@ class Caller:
     requests_per_minute: int | None = None  # of the key
     tenant_requests_per_minute: int | None = None  # of all the tenant's keys together
     messages_per_day: int | None = None  # of the tenant
+    #: For how many seconds the key's mail is compared with its next (``limits/duplicates.py``); None: it is not.
+    duplicate_seconds: int | None = None
+    holds_duplicates: bool = False  # it stores a duplicate, unsent; otherwise it answers the first message's id
 
     @property
     def tests_only(self) -> bool:

@@ -144,6 +144,12 @@ def once(
     return answer, False
 
 
+def answer(session: Session, claim: KeyClaim, response: Mapping[str, Any]) -> None:
+    """Replace the answer of a key that this transaction has stored."""
+    its = update(IdempotencyKey).where(IdempotencyKey.key == claim.key)
+    session.execute(its.values(created_id=UUID(response["id"]), response=dict(response)))
+
+
 def give_back(session: Session, claims: Collection[KeyClaim]) -> None:
     """Delete keys that this transaction has stored, because their requests are refused."""
     if claims:

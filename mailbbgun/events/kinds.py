@@ -38,6 +38,8 @@ class Kind(StrEnum):
     CANCELLED = "cancelled"
     #: Its recipient is on the tenant's suppression list. It was not sent, or not again.
     SUPPRESSED = "suppressed"
+    #: The same mail was sent just before, and the API key holds such duplicates.
+    DUPLICATE = "duplicate"
     #: Its recipient unsubscribed by the link in it.
     UNSUBSCRIBED = "unsubscribed"
     #: Its tenant is suspended. It goes on when the tenant is active again.

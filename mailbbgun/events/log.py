@@ -19,7 +19,7 @@ from mailbbgun.core.ids import new_id
 from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.db import after_commit, dialect_of
 from mailbbgun.database.sql import rows
-from mailbbgun.events.kinds import Kind
+from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.models import EVENTS
 from mailbbgun.messages.storing import New, copied, given_rows
 
@@ -49,8 +49,8 @@ def accepted(new: New) -> list[dict[str, Any]]:
         events.append(event(*whose, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}))
         if (send_at := message.get("send_at")) is not None:
             events.append(event(*whose, Kind.SCHEDULED, {"send_at": rfc3339(send_at)}))
-        if "status" in message:  # some of its deliveries have ended: their recipients are suppressed
-            ended = [one["id"] for one in its if "status" in one]
+        if "status" in message:  # some of its deliveries have ended: those of suppressed recipients
+            ended = [one["id"] for one in its if one.get("reason") == Reason.SUPPRESSED]
             events += [event(message["tenant_id"], message["id"], one, Kind.SUPPRESSED, {}) for one in ended]
     return events
 

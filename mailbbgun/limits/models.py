@@ -1,11 +1,13 @@
-"""The table that counts what SMTP accounts have sent, for their sending limits."""
+"""The tables of what SMTP accounts have sent, for their limits, and of what API keys have just sent."""
 
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Double, Integer
+from sqlalchemy import JSON, Double, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mailbbgun.database.db import Base
+from mailbbgun.database.db import Base, UTCDateTime
 
 
 class PermitCount(Base):
@@ -29,3 +31,19 @@ class PermitCount(Base):
     #: How many the last request was granted. Stored because an UPDATE of SQLite returns only
     #: columns of the row.
     granted: Mapped[int] = mapped_column(Integer)
+
+
+class RecentMail(Base):
+    """What a key with ``duplicate_seconds`` has sent in that time.
+
+    There is no foreign key to the message: it may be deleted before the row is.
+    """
+
+    __tablename__ = "recent_mail"
+
+    #: ``duplicates.Guard.digest``.
+    guard: Mapped[str] = mapped_column(String(64), primary_key=True)
+    message_id: Mapped[UUID]
+    #: The answer to the message's request.
+    response: Mapped[dict[str, Any]] = mapped_column(JSON)
+    expires_at: Mapped[datetime] = mapped_column(UTCDateTime(), index=True)

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Select,
+    and_,
     cast,
     delete,
     func,
@@ -28,9 +29,9 @@ from sqlalchemy.orm import Session
 from mailbbgun.core.ids import first_id_at
 from mailbbgun.database.db import ascii_lower, dialect_of
 from mailbbgun.database.texts import contains, domain_of, folded, has_part, mailbox_in, message_id_is_given
-from mailbbgun.messages.models import MESSAGES, Delivery, Message, MessageCount, MessageTag
+from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery, Message, MessageCount, MessageTag
 from mailbbgun.messages.search import id_within, part_as_regex, stored_address, stored_message_id
-from mailbbgun.messages.status import reason_of
+from mailbbgun.messages.status import CANCELLED, DELIVERED, ERROR, Reason, reason_of
 
 #: Messages whose subjects are read for one list, at most: no index helps to find a part of a text.
 SEARCHED = 100_000
@@ -83,6 +84,14 @@ _SHOWN = (
 def is_stored(session: Session, message_id: UUID) -> bool:
     """Say whether there is such a message, of any tenant."""
     return bool(session.scalar(select(sql_exists().where(Message.id == message_id))))
+
+
+def ended_unsent(message_id: ColumnElement[UUID]) -> ColumnElement[bool]:
+    """Return an SQL condition: this message has ended, and none of its recipients can have got it."""
+    ended = select(MESSAGES.c.id).where(MESSAGES.c.id == message_id, MESSAGES.c.status.in_((ERROR, CANCELLED)))
+    its = DELIVERIES.c
+    sent = or_(its.status == DELIVERED, its.reason == Reason.OUTCOME_UNKNOWN.value)
+    return and_(ended.exists(), ~select(its.id).where(its.message_id == message_id, sent).exists())
 
 
 def test_messages(tests_only: bool) -> list[ColumnElement[bool]]:

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     PARKED = "parked"
     ATTACHMENT_DAMAGED = "attachment_damaged"
     SUPPRESSED = "suppressed"
+    DUPLICATE = "duplicate"
 
 
 #: A message's reason is the first of these that any of its deliveries has. Those that a person must look at
@@ -30,6 +31,7 @@ GRAVEST = (
     Reason.BOUNCED,
     Reason.EXPIRED,
     Reason.SUPPRESSED,
+    Reason.DUPLICATE,
 )
 
 

@@ -3,8 +3,8 @@
 So no chain of new keys and new tenants leads further than the first key in it.
 
 A new key gets no scope that its maker lacks. It must keep every limit of its maker's key: kind,
-senders, guests, networks, requests a minute and end. A missing limit counts as higher than any
-limit, since a key without the limit could make further keys without it.
+senders, guests, networks, requests a minute, guard against duplicates and end. A missing limit
+counts as higher than any limit, since a key without the limit could make further keys without it.
 
 A caller whose key has no limits is bound by its scopes only. Such an administrator decides what
 tenants may use, its own tenant included.
@@ -128,9 +128,8 @@ def _why_confined(session: Session, who: Caller, own: ApiKey | None, per_minute:
 def _limits(own: ApiKey) -> list[str]:
     """Return the names of a key's limits."""
     names = ["kind"] if own.kind != KeyKind.LIVE else []
-    return names + [
-        name for name in ("senders", "networks", "max_requests_per_minute", "expires_at") if getattr(own, name)
-    ]
+    limits = ("senders", "networks", "max_requests_per_minute", "duplicate_seconds", "expires_at")
+    return names + [name for name in limits if getattr(own, name)]
 
 
 def _current_key(session: Session, who: Caller) -> ApiKey | None:
@@ -186,6 +185,8 @@ def _exceeded_limits(own: ApiKey, spec: KeySpec) -> Iterator[str]:
         yield f"senders (only {_named(own.senders)})"
     if own.networks and not _inside(spec.networks, own.networks):
         yield f"networks (only inside {_named(own.networks)})"
+    if own.duplicate_seconds and (spec.duplicate_seconds or 0) < own.duplicate_seconds:
+        yield f"duplicate_seconds (at least {own.duplicate_seconds})"
     if own.expires_at is not None and (spec.expires_at is None or spec.expires_at > own.expires_at):
         yield f"expires_at (at the latest {rfc3339(own.expires_at)})"
 

@@ -22,7 +22,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.core.caller import ANYBODY, ANYONE, Caller, Identity, KeyKind, known_scopes
+from mailbbgun.core.caller import ANYBODY, ANYONE, Caller, DuplicatePolicy, Identity, KeyKind, known_scopes
 from mailbbgun.core.errors import DatabaseUnavailable, MailBBGunError
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.core.outages import Outages
@@ -241,6 +241,8 @@ class Keyring:
             senders=frozenset(key.senders),
             guests=frozenset(key.guests),
             requests_per_minute=key.max_requests_per_minute or self._per_minute,
+            duplicate_seconds=key.duplicate_seconds,
+            holds_duplicates=key.duplicate_policy == DuplicatePolicy.HOLD,
             identity=identities.get(tenant.id, ANYONE),
             **_tenant_values(tenant),
         )

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.core.caller import KeyKind, Scope, known_scopes
+from mailbbgun.core.caller import DuplicatePolicy, KeyKind, Scope, known_scopes
 from mailbbgun.core.errors import Conflict, NotFound, SecretUnreadable
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.crypto import Vault, keyed_hash, new_pepper
@@ -42,6 +42,8 @@ class KeySpec:
     networks: tuple[str, ...] = ()
     guests: tuple[str, ...] = ()
     max_requests_per_minute: int | None = None
+    duplicate_seconds: int | None = None
+    duplicate_policy: DuplicatePolicy = DuplicatePolicy.ANSWER
     expires_at: datetime | None = None
 
 
@@ -106,6 +108,8 @@ def create(session: Session, vault: Vault, tenant_id: UUID, spec: KeySpec) -> Mi
         "networks": list(spec.networks),
         "guests": list(spec.guests),
         "max_requests_per_minute": spec.max_requests_per_minute,
+        "duplicate_seconds": spec.duplicate_seconds,
+        "duplicate_policy": spec.duplicate_policy.value,
         "expires_at": spec.expires_at,
     }
     made = ApiKey(
@@ -131,6 +135,8 @@ def spec_of(key: ApiKey) -> KeySpec:
         networks=tuple(key.networks),
         guests=tuple(key.guests),
         max_requests_per_minute=key.max_requests_per_minute,
+        duplicate_seconds=key.duplicate_seconds,
+        duplicate_policy=DuplicatePolicy(key.duplicate_policy),
         expires_at=key.expires_at,
     )
 

@@ -48,6 +48,8 @@ class ApiKey(Base):
     networks: Mapped[list[str]] = mapped_column(JSON)  # CIDR; requests must come from one of them; empty: from anywhere
     guests: Mapped[list[str]] = mapped_column(JSON)  # addresses and domains that a team key may send to
     max_requests_per_minute: Mapped[int | None]  # null: no limit of its own
+    duplicate_seconds: Mapped[int | None]  # null: duplicates are sent
+    duplicate_policy: Mapped[str] = mapped_column(String(8), server_default="answer")
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
     expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
     revoked_at: Mapped[datetime | None] = mapped_column(UTCDateTime())

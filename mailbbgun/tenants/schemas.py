@@ -10,7 +10,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from mailbbgun.core.caller import KeyKind, Scope
+from mailbbgun.core.caller import DuplicatePolicy, KeyKind, Scope
 from mailbbgun.database import idempotency
 from mailbbgun.http.schemas import Time
 from mailbbgun.tenants import audit, keys
@@ -22,6 +22,12 @@ NAME = validate.Regexp(
 NOT_BLANK = validate.Regexp(r"\s*\S|\Z", error="Must have more in it than white space.")
 #: Most entries in each list of a key.
 MOST_ENTRIES = 100
+#: For how long duplicates can be guarded against, at most: a day.
+MOST_DUPLICATE_SECONDS = 86_400
+_POLICIES = (
+    "answer: a duplicate is answered with the first message's id, as duplicate_of too; hold: it is stored, "
+    "and sent only if somebody retries it."
+)
 #: Characters: 64 for the local part, one for the @-sign, 255 for the domain (RFC 5321 §4.5.3.1).
 LONGEST_ADDRESS = 320
 _ADDRESS_OR_DOMAIN = re.compile(
@@ -126,6 +132,15 @@ class NewKey(Schema):
     networks = _several(Network(), "Requests must come from one of these networks; by default from anywhere.")
     guests = _several(AddressOrDomain(), "For a team key: the addresses and domains it may send to.")
     max_requests_per_minute = fields.Integer(**_PER_MINUTE)
+    duplicate_seconds = fields.Integer(
+        strict=True,
+        allow_none=True,
+        validate=validate.Range(0, MOST_DUPLICATE_SECONDS),
+        metadata={
+            "description": "Seconds for which the same mail to the same recipients is not sent again; 0 or null: off."
+        },
+    )
+    duplicate_policy = fields.Enum(DuplicatePolicy, by_value=True, metadata={"description": _POLICIES})
     expires_at = Time(allow_none=True)
 
     @post_load
@@ -137,6 +152,11 @@ class NewKey(Schema):
             raise ValidationError({"guests": ["Only a team key has guests; leave `guests` out, or make `kind` team."]})
         if (end := data.get("expires_at")) is not None and end <= datetime.now(UTC):
             raise ValidationError({"expires_at": ["Is in the past."]})
+        data["duplicate_seconds"] = data.get("duplicate_seconds") or None
+        if "duplicate_policy" in data and data["duplicate_seconds"] is None:
+            raise ValidationError(
+                {"duplicate_policy": ["Is for a key with `duplicate_seconds`; give both, or neither."]}
+            )
         given: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
         }
@@ -157,6 +177,10 @@ class KeyShape(Schema):
     networks = fields.List(fields.String())
     guests = fields.List(fields.String())
     max_requests_per_minute = fields.Integer(allow_none=True)
+    duplicate_seconds = fields.Integer(allow_none=True)
+    duplicate_policy = fields.String(
+        validate=validate.OneOf([policy.value for policy in DuplicatePolicy]), metadata={"description": _POLICIES}
+    )
     created_at = Time()
     expires_at = Time(allow_none=True)
     revoked_at = Time(allow_none=True)

@@ -19,6 +19,7 @@ from mailbbgun.domains import upkeep
 from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.drivers.loop import Loop
 from mailbbgun.events import holding
+from mailbbgun.limits import duplicates
 from mailbbgun.messages import repo
 from mailbbgun.messages.retention import Retention
 from mailbbgun.routing.circuit_breaker import Opened
@@ -207,11 +208,15 @@ class Periodic:
                 more = batches.forget_old(session, days) == batches.FORGOTTEN
 
     def _forget_expired(self) -> None:
-        """Forget expired idempotency keys and suppressions."""
+        """Forget expired idempotency keys, suppressions and claims on mail."""
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
             with self._services.db.write() as session:
                 forgotten = suppressions.forget_expired(session, FORGOTTEN_AT_ONCE)
+        forgotten = duplicates.BATCH
+        while forgotten == duplicates.BATCH and not self._stop.is_set():
+            with self._services.db.write() as session:
+                forgotten = duplicates.forget_expired(session)
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
             with self._services.db.write() as session:
