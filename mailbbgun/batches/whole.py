@@ -14,7 +14,7 @@ from mailbbgun.accept.quick import submission_of
 from mailbbgun.accept.schema import NewMessage
 from mailbbgun.batches.batching import GivenBatch, Prepared, lane_of_batch
 from mailbbgun.core.caller import Caller
-from mailbbgun.core.errors import InvalidInput, TooLarge
+from mailbbgun.core.errors import FileRefused, InvalidInput, TooLarge
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.compiled import StatementStep
 from mailbbgun.database.db import Database
@@ -46,7 +46,7 @@ class WholeForm:
             try:
                 checked.append(self._rows(given, item, caller, batch_id))
                 indexes.append(index)
-            except (InvalidInput, TooLarge) as error:
+            except (InvalidInput, FileRefused, TooLarge) as error:
                 faults[index] = error.fields or {"": [error.message]}
         if not checked:
             return None
@@ -64,7 +64,7 @@ class WholeForm:
         )
 
     def _rows(self, given: GivenBatch, item: Any, caller: Caller, batch_id: UUID) -> Rows:
-        """Return the rows of a message. Raises :class:`InvalidInput`, :class:`TooLarge`."""
+        """Return the rows of a message. Raises :class:`InvalidInput`, :class:`FileRefused`, :class:`TooLarge`."""
         if not isinstance(item, Mapping):
             raise InvalidInput(f"Is an object with the fields of a message; it is {kind_of(item)}.")
         body = {**given.defaults, **item}

@@ -1,14 +1,16 @@
 """Sends one content to all people of a CSV file, in batches. After a crash it goes on where it was.
 
 Each batch is stored with its *source*: the digest of the file and of the content, and the numbers of
-its rows. The database takes no source twice, so no row is sent twice, however often it is repeated.
+its rows. The database takes no source twice, and rows of a known source are left out, so no row is sent
+twice, however often it is repeated.
 """
 
 import csv
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -46,7 +48,7 @@ class Campaign:
         ``name`` tells two runs of the same file and content apart.
         """
         self._people, self._content, self._rows = people, content, rows
-        asked = {"name": name, "rows": rows, "content": asked_for(content.common, content.options)}
+        asked = {"name": name, "content": asked_for(content.common, content.options)}
         asked |= {"variables": content.variables}
         of_content = hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
         self.source = f"csv:{people.digest[:32]}:{of_content[:32]}:"
@@ -62,13 +64,13 @@ class Campaign:
         with database.read(caller.tenant_id) as session:
             done = repo.known_sources(session, caller.tenant_id, self.source)
         sent = Sent()
-        with _Rejects(rejects, self._people.columns, [_range(one) for one in done]) as rejected:
-            for rows in self._chunks():
-                source = self._source_of(rows)
-                if source in done:
+        ranges = sorted(map(_range, done))
+        with _Rejects(rejects, self._people.columns, ranges) as rejected:
+            for rows, is_done in self._chunks(ranges):
+                if is_done:
                     sent.before += len(rows)
                 else:
-                    self._send(rows, source, batcher, caller, rejected, sent)
+                    self._send(rows, self._source_of(rows), batcher, caller, rejected, sent)
                 progress(sent, len(rows))
             sent.rejected = rejected.written
         return sent
@@ -97,10 +99,14 @@ class Campaign:
             if len(faulty) < len(good):  # it is not about the rows
                 raise
 
-    def _chunks(self) -> Iterator[list[Row]]:
-        rows = iter(self._people)
-        while chunk := list(islice(rows, self._rows)):
-            yield chunk
+    def _chunks(self, done: Sequence[tuple[int, int]]) -> Iterator[tuple[list[Row], bool]]:
+        """Yield rows that follow each other, as many as go into a batch, and whether they are in the ranges ``done``.
+
+        A batch of an earlier run may have had another number of rows.
+        """
+        for is_done, rows in groupby(self._people, _within(done)):
+            while chunk := list(islice(rows, self._rows)):
+                yield chunk, is_done
 
     def _source_of(self, rows: Sequence[Row]) -> str:
         return f"{self.source}{rows[0].number}-{rows[-1].number}"
@@ -145,6 +151,18 @@ class _Rejects:
         if names[:2] != [NUMBER, REASON] or not all(row[0].isdecimal() for row in rows if row):
             raise InvalidInput(f"{self._path} exists and is no file of rejected rows: name another one with --rejects.")
         return [row for row in rows if row]
+
+
+def _within(ranges: Sequence[tuple[int, int]]) -> Callable[[Row], bool]:
+    """Return a function that says whether a row is in one of these ranges, which are sorted. It takes rows in order."""
+    left = deque(ranges)
+
+    def is_within(row: Row) -> bool:
+        while left and left[0][1] < row.number:
+            left.popleft()
+        return bool(left) and left[0][0] <= row.number
+
+    return is_within
 
 
 def _range(source: str) -> tuple[int, int]:

@@ -75,7 +75,8 @@ class _Place:
             inner = self.field.inner
         elif isinstance(self.field, fields.Dict):
             inner = self.field.value_field
-        return replace(self, path=path, field=inner, schema=None, value=value)
+        schema = inner.schema if isinstance(inner, fields.Nested) else None
+        return replace(self, path=path, field=inner, schema=schema, value=value)
 
 
 def sentences(messages: Any, schema: Schema, given: Any, noun: str = "field") -> dict[str, list[str]]:

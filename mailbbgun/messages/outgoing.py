@@ -21,6 +21,7 @@ from mailbbgun.core.errors import (
     InvalidInput,
     MailBBGunError,
     ScannerUnavailable,
+    TooLarge,
 )
 from mailbbgun.database.db import Database
 from mailbbgun.messages.loading import Contents
@@ -98,7 +99,7 @@ class ComposedMessages:
         stored = self._contents.messages([message_id])[message_id]
         try:
             composed = stored.composed()
-        except InvalidInput as error:
+        except (InvalidInput, TooLarge) as error:
             raise NotComposed(f"the message cannot be composed: {error}") from error
         if composed is None:  # retention deletes only bodies of messages that have ended; this one began again
             raise NotComposed("the message has no body any more: RETENTION_DAYS had passed")

@@ -17,8 +17,8 @@ from mailbbgun.template_language.expression import FUNCTIONS
 from mailbbgun.templates import engine
 from mailbbgun.templates.engine import Sources
 
-#: Characters of all values, at most, that are tried without the engine. It takes four bytes for each.
-LIGHT = engine.VARIABLES_SIZE // 4
+#: Weight of all values, at most, that are tried without the engine, and steps that it takes with these.
+LIGHT, STEPS = engine.LIGHTEST
 
 _BEGIN = re.compile(r"\{[{%#]")
 _NAMED = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
@@ -29,6 +29,10 @@ _WORDS = frozenset("true false none True False None and or not in is if else for
 # How many characters a value other than a text takes, at most.
 _NUMBER_SIZE = 24
 _NUMBERS = frozenset((int, float, bool, type(None)))
+# At most so much is added to the weight of a name and a value by what is between them.
+_BETWEEN = 7
+# Steps of the engine for each variable printed, and bytes that one step prints. Escaping makes five of one.
+_STEPS_OF_ONE, _BYTES_OF_STEP = 4, 64 // 5
 
 
 class Trial:
@@ -47,6 +51,7 @@ class Trial:
             self._names, self._times = frozenset(found), tuple(found.items())
             self._fixed = sum(len(_NAMED.sub("", text).encode()) for text in texts)
             self._form = _NAMED.sub("%s", sources.subject.replace("%", "%%"))
+            self._steps = _STEPS_OF_ONE * sum(found.values())
             self._in_subject = tuple(_NAMED.findall(sources.subject))
 
     def of(self, variables: Mapping[str, Any]) -> tuple[str, int]:
@@ -62,7 +67,8 @@ class Trial:
                 for name, times in self._times:
                     value = variables[name]
                     size += times * (len(value) if type(value) is str else _NUMBER_SIZE)
-                if size <= self._surely_short and len(subject) <= self._settings.MAX_SUBJECT_SIZE:
+                few = self._steps + size // _BYTES_OF_STEP < STEPS
+                if few and size <= self._surely_short and len(subject) <= self._settings.MAX_SUBJECT_SIZE:
                     return subject, size
         made = engine.render(self._sources, variables)
         broken: dict[str, list[str]] = {}
@@ -83,14 +89,14 @@ class Trial:
 
 
 def _light(variables: Mapping[str, Any]) -> bool:
-    """Return whether all variables are texts and numbers, of few characters. The engine prints all of these."""
+    """Return whether all variables are texts and numbers, of little weight. The engine prints all of these."""
     size = 0
     for name, value in variables.items():
         kind = type(value)
         if kind is str:
-            size += len(value) + len(name)
+            size += len(value) * (1 if value.isascii() else 3) + len(name) + _BETWEEN
         elif kind in _NUMBERS:
-            size += _NUMBER_SIZE + len(name)
+            size += _NUMBER_SIZE + len(name) + _BETWEEN
         else:
             return False
     return size <= LIGHT

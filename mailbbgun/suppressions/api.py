@@ -1,8 +1,7 @@
 """The HTTP routes of suppressions: list, add, remove, import and export; and the page to unsubscribe."""
 
-import codecs
-from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, cast
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from flask import Response, request, stream_with_context
@@ -123,7 +122,7 @@ def import_csv() -> Any:
     if request.mimetype != "text/csv":
         raise UnsupportedMediaType("Send CSV in UTF-8 and say so: -H 'Content-Type: text/csv' --data-binary @file.csv.")
     try:
-        done = transfer.read(services.db, who.tenant_id, _lines(request.stream), test=who.tests_only)
+        done = transfer.read(services.db, who.tenant_id, transfer.lines_of(request.stream), test=who.tests_only)
     except UnicodeDecodeError as error:
         wrong = {"csv": ["Is not in UTF-8."]}
         raise InvalidInput("The CSV cannot be read: it is not in UTF-8.", fields=wrong) from error
@@ -179,10 +178,6 @@ def _language() -> str:
 
 def _html(text: str, status: int = 200) -> Response:
     return Response(text, status, page.HEADERS, mimetype="text/html")
-
-
-def _lines(stream: Any) -> Iterator[str]:
-    return iter(codecs.getreader("utf-8-sig")(cast(BinaryIO, stream)))
 
 
 def _check_unlimited(who: Caller) -> None:

@@ -1,9 +1,11 @@
 """Reads and writes suppressions as CSV, row by row: neither a file nor a list is whole in memory."""
 
+import contextlib
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import StringIO
+from io import BufferedReader, StringIO, TextIOWrapper
+from typing import Any
 from uuid import UUID
 
 from marshmallow import ValidationError
@@ -23,6 +25,8 @@ COLUMNS = ("address", "domain", "reason", "expires_at", "created_at")
 ADDRESSES = ("address", "email", "emailaddress", "email_address", "recipient")
 #: Rows of an import, and faults that it tells of, at most.
 MOST_ROWS, MOST_TOLD = 1_000_000, 100
+#: Rows that are not taken, from which on an import ends if it took fewer: then it is another kind of file.
+MOST_REJECTED = 10_000
 #: Characters of a line, at most. A longer one is no list of addresses.
 LONGEST_LINE = 10_000
 
@@ -64,20 +68,38 @@ def read(database: Database, tenant_id: UUID, lines: Iterable[str], *, test: boo
     those before stay. Raises :class:`DatabaseUnavailable`.
     """
     done, waiting = Imported(), list[Entry]()
-    for line, entry in _entries(lines, done):
-        if line > MOST_ROWS:
-            raise _refused(f"Has more than {MOST_ROWS} rows; the first of them were taken.")
-        waiting.append(entry)
-        if len(waiting) == BATCH:
-            done.count(suppress(database, tenant_id, waiting, test=test, patience=0.0))
-            waiting.clear()
+    try:
+        for entry in _entries(lines, done):
+            waiting.append(entry)
+            if len(waiting) == BATCH:
+                done.count(suppress(database, tenant_id, waiting, test=test, patience=0.0))
+                waiting.clear()
+    except (InvalidInput, UnicodeDecodeError):
+        suppress(database, tenant_id, waiting, test=test, patience=0.0)
+        raise
     if waiting:
         done.count(suppress(database, tenant_id, waiting, test=test))
     return done
 
 
-def _entries(lines: Iterable[str], done: Imported) -> Iterator[tuple[int, Entry]]:
-    """Yield each entry with its line; note what is wrong."""
+def lines_of(stream: Any) -> Iterator[str]:
+    """Yield the lines of a stream of UTF-8. Of a line that is too long only the beginning is read.
+
+    Raises ``UnicodeDecodeError``.
+    """
+    text = TextIOWrapper(raw := BufferedReader(stream), "utf-8-sig", newline="")
+    try:
+        while line := text.readline(LONGEST_LINE + 1):
+            yield line
+    finally:  # the stream stays open, unless the caller has closed it already
+        with contextlib.suppress(ValueError):
+            text.detach()
+            raw.detach()
+
+
+def _entries(lines: Iterable[str], done: Imported) -> Iterator[Entry]:
+    """Yield each entry; note what is wrong with the other rows. Raises :class:`InvalidInput`."""
+    taken = 0
     reader = csv.reader(_bounded(lines))
     try:
         names = [name.strip().lower() for name in next(reader, [])]
@@ -86,14 +108,22 @@ def _entries(lines: Iterable[str], done: Imported) -> Iterator[tuple[int, Entry]
         if address is None and "domain" not in columns:
             raise _refused("Its first line must name the columns, one of them address, email or domain.")
         for row in reader:
+            # Empty and wrong rows count, too: they cost time.
+            if reader.line_num > MOST_ROWS + 1:
+                raise _refused(f"Has more than {MOST_ROWS} rows; the first of them were taken.")
+            if done.rejected > max(MOST_REJECTED, taken):
+                raise _refused(f"Most rows are wrong, as line {reader.line_num - 1}. The right ones were taken.")
             if not any(cell.strip() for cell in row):
                 continue
             values = {name: row[place].strip() for name, place in columns.items() if place < len(row)}
             values["address"] = row[address].strip() if address is not None and address < len(row) else ""
             try:
-                yield reader.line_num, _entry(values)
+                entry = _entry(values)
             except ValidationError as error:
                 done.reject(reader.line_num, _sentence(error))
+            else:
+                taken += 1
+                yield entry
     except csv.Error as error:
         raise _refused(f"Line {reader.line_num} is no CSV: {error}.") from error
 

@@ -40,6 +40,9 @@ _FUEL = (
     (32 * _KIB, 6_200),
     (VARIABLES_SIZE, 3_500),
 )
+#: The weight of light variables, at most, and the steps that a body may take with them.
+LIGHTEST = _FUEL[0]
+
 #: Characters of a variable that make it a long text, and steps that a body may take with one.
 _LONG_TEXT, _LONG_TEXT_FUEL = 16 * 1024, 2_500
 #: Steps that a subject may take.

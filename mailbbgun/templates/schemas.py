@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from mailbbgun.http.schemas import Page, Time
+from mailbbgun.http.schemas import Count, Page, Time
 from mailbbgun.templates import locales
 from mailbbgun.templates.engine import BODY_SIZE, SUBJECT_SIZE
 
@@ -174,7 +174,7 @@ class Versions(Schema):
 class Against(Schema):
     """Which version to compare with."""
 
-    against = fields.Integer(
+    against = Count(
         load_default=None,
         validate=validate.Range(min=1),
         metadata={"description": "The number of the other version; by default the one before."},
@@ -207,6 +207,7 @@ class RenderRequest(Schema):
     )
     locale = Locale(load_default=None, allow_none=True, metadata={"description": "The reader's.", "example": "ja-JP"})
     version = fields.Integer(
+        strict=True,
         load_default=None,
         allow_none=True,
         validate=validate.Range(min=1),

@@ -25,6 +25,8 @@ from mailbbgun.tenants import repo as tenants
 
 #: Templates of a tenant, versions of a template that are kept, and locales of a template, at most.
 MOST_TEMPLATES, KEPT_VERSIONS, MOST_LOCALES = 1_000, 100, 50
+#: The largest number that a version can have.
+MOST_VERSION = 2**31 - 1
 #: Characters of all texts of a version, and tags in them, at most. A tag takes up to 50 µs to check.
 VERSION_SIZE, VERSION_TAGS = 1_000_000, 20_000
 #: Lines of a text that are compared one by one. Longer texts are shown as replaced.
@@ -188,7 +190,9 @@ def found(session: Session, who: Caller, called: str) -> Template:
 
 def version(session: Session, who: Caller, template: Template, number: int) -> TemplateVersion:
     """Return a version of a template. Raises :class:`NotFound`."""
-    its = repo.version(session, template, number, tests_only=who.tests_only)
+    # No database takes a number of any size.
+    known = 1 <= number <= MOST_VERSION
+    its = repo.version(session, template, number, tests_only=who.tests_only) if known else None
     if its is None:
         raise NotFound(f"The template has no version {number}.")
     return its

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from mailbbgun.batches.models import Batch
 from mailbbgun.messages.models import Delivery, Message
@@ -73,6 +73,20 @@ def test_a_second_run_sends_nothing_again_but_under_another_name_it_does(shell, 
     assert len(stored(shell, path)) == 12
     assert "12 accepted" in send(shell, path, text, "--rows", "5", "--name", "again").output
     assert len(stored(shell, path, times=2)) == 12
+
+
+def test_a_second_run_with_other_batches_sends_only_what_no_batch_has(shell, tmp_path, text):
+    path = people(tmp_path / "people.csv", 12)
+    send(shell, path, text, "--rows", "5")
+    with shell.services.db.write() as session:  # as if the run had ended before its second batch
+        second = session.scalars(select(Batch).where(Batch.source.endswith(":6-10")).order_by(Batch.id.desc())).first()
+        gone = select(Message.id).where(Message.batch_id == second.id)
+        session.execute(delete(Delivery).where(Delivery.message_id.in_(gone)))
+        session.execute(delete(Message).where(Message.batch_id == second.id))
+        session.delete(second)
+    assert "5 accepted, 0 rejected, 7 sent before" in send(shell, path, text, "--rows", "3").output
+    assert len(stored(shell, path)) == 12
+    assert "0 accepted, 0 rejected, 12 sent before" in send(shell, path, text).output
 
 
 def test_rejected_rows_are_in_a_file_with_their_reasons_whatever_is_repeated(shell, tmp_path, text):

@@ -257,6 +257,20 @@ def test_a_faulty_whole_message_is_named_by_place_and_field(door):
     assert (body["accepted"], [one["index"] for one in body["errors"]]) == (1, [1, 2, 3, 4])
 
 
+def test_a_file_that_may_not_be_sent_is_a_fault_of_its_message_alone(door):
+    good = {"to": "a@example.com", "subject": "s", "text": "t"}
+    items = [good, {**good, "attachments": [{"filename": "setup.exe", "content": "TVqQAAMAAAAEAAAA"}]}, good]
+    assert "type .exe" in refused(door, {"messages": items})["fields"]["messages.1.attachments.0"][0]
+    body = post(door, {"messages": items, "mode": "partial"}).json()
+    assert (body["accepted"], [one["index"] for one in body["errors"]]) == (2, [1])
+
+
+def test_a_batch_that_is_too_much_work_when_it_is_sent_is_not_accepted(door):
+    recipients = [{"to": "ann@example.com", "variables": {"a": "x", "unused": "\u65e5" * 10_000}}]
+    fields = refused(door, {"subject": "s", "text": "{{ a }}" * 4_500, "recipients": recipients})["fields"]
+    assert "too much work" in fields["recipients.0.text"][0]
+
+
 def test_one_idempotency_key_covers_the_whole_batch(door):
     key, body = str(uuid4()), COMMON | {"recipients": people(3)}
     first = post(door, body, **{"Idempotency-Key": key})

@@ -76,3 +76,23 @@ def test_a_text_that_variables_make_too_long_is_refused_whatever_its_letters():
     with pytest.raises(InvalidInput) as error:
         trial.of({"a": "\u65e5" * 101})
     assert "text" in error.value.fields
+
+
+NAMES_OF_TWO = [chr(0x4E00 + i // 100) + chr(0x4E00 + i % 100) for i in range(8_182)]
+
+
+@pytest.mark.parametrize(
+    ("body", "variables"),
+    [
+        ("{{ a }}" * 4_500, {"a": "x", "unused": "y" * 12_000}),
+        ("{{ a }}" * 4_500, {"a": "x", "unused": "\u65e5" * 10_000}),
+        ("{{ a }}" * 3_000, {"a": "<" * 80}),
+        ("{{ a }}" * 4_990, {"a": "\U0001f600" * 50}),
+        ("{{ a }}", {"a": "x", **dict.fromkeys(NAMES_OF_TWO, "")}),
+    ],
+    ids=["long unused", "long unused in Japanese", "escaped", "emoji", "many names"],
+)
+def test_what_is_accepted_without_the_engine_is_no_more_work_than_it_takes(body, variables):
+    for sources in (Sources("s", body), Sources("s", None, body)):
+        trial = Trial(sources, Settings(MAX_TEXT_SIZE=50_000_000))
+        assert refusal(lambda: trial.of(variables)) == refusal(lambda: engine.render(sources, variables))

@@ -237,3 +237,21 @@ def test_what_is_no_list_is_refused_as_a_whole(door, data, content_type, status)
     answer = door.call("POST", "/suppressions/import", data=data, headers={"Content-Type": content_type})
     assert answer.status_code == status, answer.text
     assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("rest", "why"),
+    [
+        (b"\n" * 1_000_001, "more than 1000000 rows"),
+        (b"wrong\n" * 10_002, "Most rows are wrong"),
+        (b"x" * 2_000_000, "more than 10000 characters"),
+        (b'"' + b"\n" * 200_000, "field larger"),
+        (b"\xff\n", "not in UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_list_ends_an_import_soon_and_what_came_before_is_suppressed(door, domain, rest, why):
+    data = f"address\nfirst@{domain}\n".encode() + b"\n" * 9_000 + rest
+    answer = door.call("POST", "/suppressions/import", data=data, headers={"Content-Type": "text/csv"})
+    assert answer.status_code == 400
+    assert why in answer.json()["error"]["message"]
+    assert door.get("/suppressions", address=f"first@{domain}")["count"] == 1

@@ -2,6 +2,8 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.flow.service import until
 from tests.templates.conftest import VALUES, WELCOME, Tenant
 from tests.tenants.conftest import code
@@ -241,3 +243,29 @@ def test_a_test_key_has_templates_of_its_own(tenant):
     assert len(tenant.ask("GET", "/templates/welcome/versions/2/diff", key=test_key).json()["differences"]) == 1
     assert tenant.ask("DELETE", "/templates/welcome", key=test_key).status_code == 204
     assert tenant.ask("GET", "/templates/welcome").json()["id"] == live["id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/versions/99999999999999999999999", None, 404),
+        ("GET", "/versions/99999999999999999999999/diff", None, 404),
+        ("GET", "/versions/2147483648", None, 404),
+        ("GET", "/versions/1/diff?against=99999999999999999999", None, 400),
+        ("GET", "/versions/1/diff?against=999999999999999999", None, 404),
+        ("POST", "/versions/99999999999999999999999/activate", {}, 404),
+        ("POST", "/render", {"version": 2**63 - 1}, 404),
+        ("POST", "/render", {"version": 1e308}, 400),
+    ],
+)
+def test_a_number_that_no_version_can_have_is_that_of_none(tenant, method, path, body, status):
+    tenant.template()
+    answer = tenant.ask(method, f"/templates/welcome{path}", json=body)
+    assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize("texts", [{"body": "x"}, {"ja": {"subject": {}}}, {"x": None}, {"ja": {"x": {"y": 1}}}])
+def test_unknown_fields_of_a_locale_are_named(tenant, texts):
+    answer = tenant.ask("POST", "/templates", json=WELCOME | {"locales": {"ja": texts}})
+    name = next(iter(texts))
+    assert f"Unknown field `{name}`" in faults(answer)[f"locales.ja.{name}"][0]

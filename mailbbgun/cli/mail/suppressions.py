@@ -1,6 +1,5 @@
 """``mailbbgun suppression``: recipients that a tenant's mail must not go to."""
 
-import codecs
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -140,7 +139,7 @@ def export_csv(tenant: str, test: bool) -> None:
 
 def _lines(file: BinaryIO) -> Iterator[str]:
     try:
-        yield from codecs.getreader("utf-8-sig")(file)
+        yield from transfer.lines_of(file)
     except UnicodeDecodeError as error:
         raise InvalidInput("not in UTF-8", fields={"csv": ["Is not in UTF-8."]}) from error
 
