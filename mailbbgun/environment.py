@@ -47,6 +47,9 @@ MODULES = (
     "click",
     "tqdm",
     "tabulate",
+    "minio",
+    "minijinja",
+    "css_inline",
 )
 
 #: Signals that ask a program to end.

@@ -235,10 +235,18 @@ def _reference(one: Given) -> Reference:
     )
 
 
+#: What other services and other letter case call the fields of a file.
+_OTHER_SPELLINGS = {name.replace("_", ""): name for name in (*SOURCES, *FIELDS)} | {
+    "name": "filename", "type": "content_type", "mimetype": "content_type", "data": "content", "cid": "content_id"
+}  # fmt: skip
+
+
 def _faults(one: Given, settings: Settings) -> Broken:
     sources = [name for name in SOURCES if name in one]
-    if unknown := sorted(set(one) - {*SOURCES, *FIELDS}):
-        yield unknown[0], f"Not a field of a file: those are {', '.join((*SOURCES, *FIELDS))}."
+    for unknown in sorted(set(one) - {*SOURCES, *FIELDS}):
+        meant = _OTHER_SPELLINGS.get(unknown.lower().replace("-", "").replace("_", ""))
+        fields = f"did you mean `{meant}`?" if meant else f"those are {', '.join((*SOURCES, *FIELDS))}."
+        yield unknown, f"Not a field of a file{';' if meant else ':'} {fields}"
     if len(sources) != 1:
         yield "", f"Names {len(sources)} of id, sha256, md5 and content: exactly one says which file it is."
         return

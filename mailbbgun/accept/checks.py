@@ -23,6 +23,10 @@ from mailbbgun.settings.settings import Settings
 from mailbbgun.templates import engine
 from mailbbgun.templates.engine import Rendered, Sources
 
+_NEEDS_TEMPLATE = (
+    "Is for a saved template: name that in `template`, or leave this out. Batches take variables without one."
+)
+_IN_TEMPLATE = "Comes from the template: leave it out, or leave out `template`."
 NEEDS_RECIPIENT = "`to` is required: the address of a recipient; it may be left out where cc or bcc has one."
 
 #: Makes the link by which an address unsubscribes.
@@ -147,11 +151,11 @@ def _rendered(
     if submission.template is None:
         for name in ("variables", "locale"):
             if getattr(submission, name):
-                wrong.setdefault(name, []).append("Is for a template; name one as template.")
+                wrong.setdefault(name, []).append(_NEEDS_TEMPLATE)
         return None
     for name in ("subject", "text", "html"):
         if getattr(submission, name):
-            wrong.setdefault(name, []).append("The template has it: leave it out, or leave out template.")
+            wrong.setdefault(name, []).append(_IN_TEMPLATE)
     if sources is None:  # or each of several messages has its own variables
         return None
     try:

@@ -15,6 +15,8 @@ from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import Conflict, NotFound, VirusFound
 from mailbbgun.database.db import Database
 
+#: Said of an id in a message.
+NO_ATTACHMENT = "There is no attachment with this id. `GET /attachments` lists yours; test keys have others."
 #: Time after which the use of an attachment is noted again. Attachments are kept for days.
 NOTED_AGAIN = timedelta(hours=1)
 
@@ -156,7 +158,7 @@ def _digest(one: Reference, named: Mapping[UUID, Attachment]) -> Digest | Missin
         return Digest(one.field, one.sha256 or one.md5 or "")
     its = named.get(one.id)
     if its is None:
-        return Missing("id", "There is no such attachment.")
+        return Missing("id", NO_ATTACHMENT)
     if its.awaited is None:
         return Digest("sha256", its.sha256 or "")
     kind, _, digest = its.awaited.partition("-")

@@ -32,7 +32,7 @@ NUMBER, REASON = "row", "reason"
 
 @dataclass(slots=True)
 class Sent:
-    """How far it is, in rows. ``before``: those that an earlier run had sent."""
+    """How far it is, in rows. ``before``: those of batches that an earlier run had stored."""
 
     accepted: int = 0
     rejected: int = 0

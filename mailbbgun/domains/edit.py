@@ -111,9 +111,11 @@ def remove_key(session: Session, domain: Domain, selector: str) -> None:
     Raises :class:`NotFound`.
     """
     tenants.lock(session, domain.tenant_id)
-    found = next((key for key in keys_of(session, domain) if key.selector == selector), None)
+    keys = keys_of(session, domain)
+    found = next((key for key in keys if key.selector == selector), None)
     if found is None:
-        raise NotFound("The domain has no such key.")
+        has = f"it has {', '.join(key.selector for key in keys)}" if keys else "it has none"
+        raise NotFound(f"The domain has no key {selector[:64]!r}; {has}.")
     repo.remove_key(session, domain.tenant_id, found.id)
 
 

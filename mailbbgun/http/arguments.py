@@ -73,7 +73,10 @@ class Parser(FlaskParser):
         charset = req.mimetype_params.get("charset", "utf-8").lower()
         if req.mimetype != "application/json" or charset not in ("utf-8", "utf8", "us-ascii"):
             said = f"Content-Type is {shown(req.content_type)}" if req.content_type else "there is no Content-Type"
-            raise UnsupportedMediaType(f"Send JSON in UTF-8 and say so: -H 'Content-Type: application/json'; {said}.")
+            form = ", or a form as multipart/form-data: -F to=ann@example.com" if hasattr(schema, TAKES_FORMS) else ""
+            raise UnsupportedMediaType(
+                f"Send JSON in UTF-8 and say so: -H 'Content-Type: application/json'{form}; {said}."
+            )
         if (encoding := req.headers.get("Content-Encoding", "identity")) != "identity":
             raise UnsupportedMediaType(f"Send the body without Content-Encoding, not as {shown(encoding)}.")
         raw = _read(req)

@@ -24,6 +24,8 @@ def nothing_at(path: str, rules: Iterable[str]) -> str:
             value, name = wrong
             return f"{shown(value)} is no UUID: in {template}, {name} is one, such as {EXAMPLE_ID}."
     told = f"There is nothing at {printable(path)}"
+    if path.startswith("/messages/") and asked[3:] == ["cancel"]:
+        return f"{told}; to cancel a message: DELETE /messages/{{message_id}}."
     near = _nearest(asked, templates)
     return f"{told}; did you mean {near}?" if near else f"{told}; /docs shows all addresses."
 

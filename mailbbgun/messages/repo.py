@@ -12,14 +12,17 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Select,
+    Uuid,
     and_,
     cast,
+    column,
     delete,
     func,
     insert,
     literal,
     or_,
     select,
+    table,
     true,
     union_all,
 )
@@ -59,6 +62,7 @@ class Wanted:
     subject: str | None = None  # a part of it
     message_id_header: str | None = None
     tag: str | None = None
+    batch_id: UUID | None = None
     test: bool | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -67,7 +71,11 @@ class Wanted:
 # Columns that details leave out: they are large, or say nothing to people.
 _UNSHOWN = ("raw", "personal")
 # All filters but the status: the database keeps the number of messages of each status.
-_NARROWING = ("to", "domain", "reason", "sender", "subject", "message_id_header", "tag", "test", "since", "until")
+_NARROWING = (
+    *("to", "domain", "reason", "sender", "subject", "message_id_header", "tag", "batch_id", "test", "since", "until"),
+)
+# The rows of batches, whose room is above this one: they name the ids between which their messages are.
+_BATCHES = table("batches", *(column(name, Uuid()) for name in ("id", "tenant_id", "first_id", "last_id")))
 _SHOWN = (
     Message.id,
     Message.status,
@@ -250,6 +258,8 @@ def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
                 )
             )
         )
+    if wanted.batch_id is not None:
+        conditions += _of_batch(wanted.tenant_id, wanted.batch_id)
     if wanted.test is not None:
         conditions.append(Message.test == wanted.test)
     if wanted.since is not None:
@@ -257,6 +267,13 @@ def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
     if wanted.until is not None:
         conditions.append(Message.id < first_id_at(wanted.until))
     return conditions
+
+
+def _of_batch(tenant_id: UUID, batch_id: UUID) -> list[ColumnElement[bool]]:
+    """Return the conditions that a message came with a batch: by the index on a tenant's ids."""
+    its = (_BATCHES.c.tenant_id == tenant_id, _BATCHES.c.id == batch_id)
+    first, last = (select(_BATCHES.c[end]).where(*its).scalar_subquery() for end in ("first_id", "last_id"))
+    return [Message.id.between(first, last), Message.batch_id == batch_id]
 
 
 def _has_part(text: str) -> ColumnElement[bool]:

@@ -5,7 +5,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate
 
 from mailbbgun.core import addresses
-from mailbbgun.http.bad_input import listed
+from mailbbgun.http.bad_input import EXAMPLE_ID, listed
 from mailbbgun.http.schemas import Page, Time
 from mailbbgun.messages import repo
 from mailbbgun.messages.models import Delivery
@@ -141,6 +141,10 @@ class Filters(Page):
         validate=validate.Length(1, LONGEST_TAG),
         metadata={"description": "Those with this tag.", "example": "invoice"},
     )
+    batch_id = fields.UUID(
+        load_default=None,
+        metadata={"description": "Those that came with this batch.", "example": EXAMPLE_ID},
+    )
     test = fields.Boolean(
         load_default=None,
         metadata={"description": "Those that test keys sent, or those that others did. Both if not given."},
@@ -250,6 +254,7 @@ class Details(Summary):
     )
     useful_until = Time(allow_none=True, metadata={"description": "After this it is not sent; null: no limit."})
     metadata = fields.Dict(attribute="meta")
+    batch_id = fields.UUID(allow_none=True, metadata={"description": "The batch that it came with; null: none."})
     key_id = fields.UUID(allow_none=True, metadata={"description": "The API key that sent it; null: none."})
     size = fields.Integer(metadata={"description": "Bytes of the MIME."})
     smtputf8 = fields.Boolean(metadata={"description": "Whether an address needs RFC 6531 all the way."})

@@ -15,5 +15,6 @@ def refused(name: str, items: int, faults: Mapping[int, Faults]) -> InvalidInput
         for index in sorted(faults)
         for part, why in faults[index].items()
     }
-    which = f"{len(faults)} of {items} {name} are not valid" if items > 1 else f"The only one of {name} is not valid"
+    are = "is" if len(faults) == 1 else "are"
+    which = f"{len(faults)} of {items} {name} {are} not valid" if items > 1 else f"The only {name[:-1]} is not valid"
     return InvalidInput(f"{which}, so nothing was accepted.", fields=fields)

@@ -5,6 +5,7 @@ import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader, StringIO, TextIOWrapper
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from marshmallow import ValidationError
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.errors import InvalidInput
 from mailbbgun.database.db import Database
+from mailbbgun.http.bad_input import shown
 from mailbbgun.http.schemas import Moment
 from mailbbgun.suppressions import repo
 from mailbbgun.suppressions.models import Suppression
@@ -63,6 +65,8 @@ class Imported:
 def read(database: Database, tenant_id: UUID, lines: Iterable[str], *, test: bool = False) -> Imported:
     """Suppress what the rows of a CSV name, 500 in a commit; rows that are wrong are left out.
 
+    Commas, semicolons or tabs are between the fields.
+
     The first row names the columns: ``address`` (or ``email``) or ``domain``, and if wanted ``reason``
     and ``expires_at``. Raises :class:`InvalidInput` if it does not, or if there are too many rows;
     those before stay. Raises :class:`DatabaseUnavailable`.
@@ -100,13 +104,20 @@ def lines_of(stream: Any) -> Iterator[str]:
 def _entries(lines: Iterable[str], done: Imported) -> Iterator[Entry]:
     """Yield each entry; note what is wrong with the other rows. Raises :class:`InvalidInput`."""
     taken = 0
-    reader = csv.reader(_bounded(lines))
+    lines = _bounded(lines)
+    try:
+        head = next(lines, "")
+    except csv.Error as error:
+        raise _refused(f"Line 1 is no CSV: {error}.") from error
+    # Spreadsheets of some countries write semicolons.
+    reader = csv.reader(chain([head], lines), delimiter=max(",;\t", key=head.count))
     try:
         names = [name.strip().lower() for name in next(reader, [])]
         columns = {name: place for place, name in enumerate(names)}
         address = next((columns[name] for name in ADDRESSES if name in columns), None)
         if address is None and "domain" not in columns:
-            raise _refused("Its first line must name the columns, one of them address, email or domain.")
+            named = f"it names {', '.join(map(shown, names[:10]))}" if any(names) else "it is empty"
+            raise _refused(f"Its first line must name the columns, one of them address, email or domain; {named}.")
         for row in reader:
             # Empty and wrong rows count, too: they cost time.
             if reader.line_num > MOST_ROWS + 1:

@@ -320,6 +320,10 @@ def _sentence(error: TemplateError, variables: Mapping[str, Any]) -> str:
         detail = f"a filter or function is given too {'many' if error.kind.startswith('TooMany') else 'few'} values"
     elif error.kind in ("UnknownFilter", "UnknownTest"):
         detail = detail or "a filter or test of this name is not available"
+    elif "expected end of block" in detail:
+        detail = "an `if`, `for`, `with` or `set` is not closed; write its end, such as `{% endif %}` or `{% endfor %}`"
+    elif "unexpected identifier, expected end of variable block" in detail:
+        detail = "there is a blank within a name; write it as one word, such as `{{ first_name }}`"
     line = f"line {error.line}: " if error.line else ""
     return _as_sentence(f"{line}{detail or error.kind}")
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from mailbbgun.attachments import find, repo, store, uploads
-from mailbbgun.attachments.find import File, Missing, Reference
+from mailbbgun.attachments.find import NO_ATTACHMENT, File, Missing, Reference
 from mailbbgun.attachments.models import BLOBS, key_of
 from mailbbgun.attachments.store import Stored
 from mailbbgun.core.caller import Caller, KeyKind
@@ -55,7 +55,7 @@ def test_files_are_found_by_id_and_digest_in_the_order_of_their_references(insta
     assert (by_id.object_id, by_id.filename, by_id.content_type) == (one.object_id, "x.txt", "text/plain")
     assert (first.object_id, first.filename, first.content_type) == (one.object_id, "first.bin", "image/png")
     assert again == second
-    assert unknown == Missing("id", "There is no such attachment.")
+    assert unknown == Missing("id", NO_ATTACHMENT)
     assert none == Missing("sha256", "No file with this SHA-256 has been uploaded.")
     assert nameless == Missing("filename", "A file that is named by its digest needs a filename.")
 

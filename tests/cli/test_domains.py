@@ -41,6 +41,8 @@ def test_a_domain_is_added_checked_rotated_and_deleted(shell: Shell, dns: NameSe
     keys = shell.json("domain", "show", name)["keys"]
     assert sorted(key["state"] for key in keys) == ["active", "active", "retired", "retired"]
     old = next(key["selector"] for key in keys if key["state"] == "retired")
+    unknown = shell.run("domain", "delete", name, "--key", "nosuch", "--yes", code=1).stderr
+    assert "no key 'nosuch'; it has mbb" in unknown
     shell.run("domain", "delete", name, "--key", old, "--yes")
     assert len(shell.json("domain", "show", name)["keys"]) == 3
     assert "--yes does not ask" in shell.run("domain", "delete", name, code=2).stderr

@@ -69,7 +69,7 @@ def test_each_row_of_a_file_becomes_a_mail_with_its_own_values(shell, tmp_path, 
 def test_a_second_run_sends_nothing_again_but_under_another_name_it_does(shell, tmp_path, text):
     path = people(tmp_path / "people.csv", 12)
     send(shell, path, text, "--rows", "5")
-    assert "0 accepted, 0 rejected, 12 sent before" in send(shell, path, text, "--rows", "5").output
+    assert "0 accepted, 0 rejected, 12 rows done before" in send(shell, path, text, "--rows", "5").output
     assert len(stored(shell, path)) == 12
     assert "12 accepted" in send(shell, path, text, "--rows", "5", "--name", "again").output
     assert len(stored(shell, path, times=2)) == 12
@@ -94,7 +94,7 @@ def test_rejected_rows_are_in_a_file_with_their_reasons_whatever_is_repeated(she
     rows = [["name", "e-mail", "to"], ["Ann", "x", f"ann@{ours}"], ["Ben", "x", "nobody"], ["Cis", "x"]]
     rows += [["Dot", "x", f"dot@{ours}"], ["Eve", "x", f"eve@{ours}, fay@{ours}"]]
     path = write(tmp_path / "people.csv", rows, delimiter=";")
-    for told in ("2 accepted, 3 rejected", "0 accepted, 3 rejected, 5 sent before"):
+    for told in ("2 accepted, 3 rejected", "0 accepted, 3 rejected, 5 rows done before"):
         assert told in send(shell, path, text).output
         found = rejected(path)
         assert found[0] == ["row", "reason", "name", "e-mail", "to"]
@@ -104,9 +104,9 @@ def test_rejected_rows_are_in_a_file_with_their_reasons_whatever_is_repeated(she
     assert stored(shell, path) == {f"ann@{ours}": "To Ann", f"dot@{ours}": "To Dot"}
 
 
-def test_a_variable_that_a_row_lacks_is_named(shell, tmp_path, text):
+def test_a_variable_that_a_row_lacks_is_named_and_a_run_that_sends_nothing_fails(shell, tmp_path, text):
     path = write(tmp_path / "people.csv", [["to", "nom"], ["a@example.com", "Ann"]])
-    assert "0 accepted, 1 rejected" in send(shell, path, text).output
+    assert "0 accepted, 1 rejected" in send(shell, path, text, code=1).output
     _, row = rejected(path)
     assert "name" in row[1]
 

@@ -183,8 +183,11 @@ def test_a_damaged_file_is_never_sent_and_its_message_ends_with_a_reason_of_its_
     ("given", "field", "why"),
     [
         ({"filename": "a.txt"}, "attachments.0", "exactly one"),
+        ({"Name": "a.txt", "Content": "eA=="}, "attachments.0.Name", "did you mean `filename`?"),
+        ({"Name": "a.txt", "Content": "eA=="}, "attachments.0.Content", "did you mean `content`?"),
+        ({"filename": "a.txt", "content": "eA==", "zip": "no"}, "attachments.0.zip", "those are id, sha256"),
         ({"id": "x"}, "attachments.0.id", "UUID"),
-        ({"id": "01a22483-d3dd-74d9-ac09-5d5c613cad6c"}, "attachments.0.id", "no such attachment"),
+        ({"id": "01a22483-d3dd-74d9-ac09-5d5c613cad6c"}, "attachments.0.id", "no attachment with this id"),
         ({"sha256": "00" * 32, "filename": "a.txt"}, "attachments.0.sha256", "uploaded"),
         ({"md5": "0" * 31, "filename": "a.txt"}, "attachments.0.md5", "32 hexadecimal digits"),
         ({"sha256": "00" * 32}, "attachments.0.filename", "needed"),

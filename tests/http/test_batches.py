@@ -225,6 +225,20 @@ def test_a_fault_of_what_all_share_refuses_the_batch_and_names_the_field(door, b
     assert field in refused(door, COMMON | {"mode": "partial"} | body)["fields"]
 
 
+def test_an_error_counts_the_faulty_recipients(door):
+    wrong, right = {"to": "nobody"}, {"to": "ann@example.com"}
+    texts = {"subject": "s", "text": "t"}
+    assert refused(door, texts | {"recipients": [wrong]})["message"].startswith("The only recipient is not valid")
+    assert refused(door, texts | {"recipients": [wrong, right]})["message"].startswith("1 of 2 recipients is not")
+    assert refused(door, texts | {"recipients": [wrong, wrong]})["message"].startswith("2 of 2 recipients are not")
+
+
+def test_variables_of_a_message_without_a_template_are_refused_with_what_takes_them(door):
+    answer = door.call("POST", "/messages", json={"to": "ann@example.com", **COMMON, "variables": {"name": "Ann"}})
+    assert answer.status_code == 400
+    assert "name that in `template`" in answer.json()["error"]["fields"]["variables"][0]
+
+
 def test_a_list_of_whole_messages_is_a_batch_too(door):
     answer = post(
         door,
@@ -292,6 +306,19 @@ def test_batches_are_listed_newest_first_with_how_far_each_is(door):
     after = door.get("/batches", after=newer, limit=1)["batches"]
     assert [one["id"] for one in after] == [older]
     assert door.call("GET", f"/batches/{uuid4()}").status_code == 404
+
+
+def test_the_messages_of_a_batch_are_listed_by_its_id_and_each_names_it(door):
+    body, other = (accepted(door, recipients=people(n))["batch_id"] for n in (3, 2))
+    door.send(to="ann@example.com")
+    listed = door.get("/messages", batch_id=body)
+    assert (listed["count"], len(listed["messages"])) == (3, 3)
+    assert {door.get(f"/messages/{one['id']}")["batch_id"] for one in listed["messages"]} == {body}
+    door.call("DELETE", f"/messages/{listed['messages'][0]['id']}")
+    assert door.get("/messages", batch_id=body, status="CANCELLED")["count"] == 1
+    assert door.get("/messages", batch_id=other)["count"] == 2
+    assert door.get("/messages", batch_id=str(uuid4())) == {"messages": [], "count": 0}
+    assert door.get(f"/messages/{door.send(to='ann@example.com')}")["batch_id"] is None
 
 
 def test_a_cancelled_batch_keeps_its_messages_and_each_says_so(door):

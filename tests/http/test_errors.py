@@ -310,7 +310,10 @@ def test_every_refusal_of_a_request_says_what_would_be_right(door):
     says = message(
         "POST", "/messages", 415, "unsupported_media_type", data=b"{}", headers={"Content-Type": "text/plain"}
     )
-    assert says == "Send JSON in UTF-8 and say so: -H 'Content-Type: application/json'; Content-Type is \"text/plain\"."
+    assert says == (
+        "Send JSON in UTF-8 and say so: -H 'Content-Type: application/json', or a form as multipart/form-data: "
+        '-F to=ann@example.com; Content-Type is "text/plain".'
+    )
     says = message(
         "POST", "/messages", 415, "unsupported_media_type", data=b"{}", headers=JSON | {"Content-Encoding": "gzip"}
     )

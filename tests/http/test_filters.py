@@ -243,7 +243,8 @@ def test_the_longest_values_that_are_accepted_are_found(door, tag):
         (f"domain={'a.' * 4000}", "domain", f'Must have at most 253 characters; "{"a." * 29}a…" has 8000.'),
         (f"message_id_header=a{'@' * 7900}%20x", "message_id_header",
             f'Must have at most 292 characters; "a{"@" * 58}…" has 7903.'),
-        ("reason=spam", "reason", 'Must be bounced, expired, outcome_unknown or parked, not "spam".'),
+        ("reason=spam", "reason",
+            'Must be bounced, expired, outcome_unknown, parked, attachment_damaged or suppressed, not "spam".'),
         ("status=gone", "status", 'Must be PENDING, DELIVERED, ERROR or CANCELLED, not "gone".'),
         ("test=maybe", "test", 'Must be true or false, not "maybe".'),
         ("since=yesterday", "since",
@@ -255,7 +256,8 @@ def test_the_longest_values_that_are_accepted_are_found(door, tag):
         ("form=x", "form", "Unknown parameter `form`; did you mean `from`?"),
         ("recipient=x", "recipient",
             "Unknown parameter `recipient`; the parameters here are `limit`, `offset`, `after`, `status`, `reason`, "
-            "`to`, `domain`, `from`, `subject`, `message_id_header`, `tag`, `test`, `since` and `until`."),
+            "`to`, `domain`, `from`, `subject`, `message_id_header`, `tag`, `batch_id`, `test`, "
+            "`since` and `until`."),
     ],
 )  # fmt: skip
 def test_a_bad_filter_is_told_with_its_value_and_what_would_be_right(door, query, field, sentence):

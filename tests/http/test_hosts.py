@@ -5,6 +5,7 @@ anything.
 """
 
 import json
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -48,9 +49,9 @@ def paths(door: Door) -> list[tuple[str, str]]:
     listed = [
         (method.upper(), path) for path, methods in documented.items() for method in methods if method != "parameters"
     ]
-    values = {"message_id": MISSING, "account_id": MISSING, "tenant_id": str(DEFAULT_TENANT), "key_id": MISSING}
     extra = [("GET", path) for path in ("/docs", "/redoc", "/openapi.json", "/nothing", "/docs/assets/x.js")]
-    return [(method, path.format(**values)) for method, path in listed + extra] + [
+    named = [(method, re.sub(r"\{\w+\}", MISSING, path)) for method, path in listed + extra]
+    return named + [
         ("OPTIONS", "/messages"),
         ("HEAD", "/messages"),
     ]

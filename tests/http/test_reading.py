@@ -133,6 +133,7 @@ def test_details_show_each_delivery(door):
         "attempts": 0,
         "last_reply": None,
         "finished_at": None,
+        "in_hand": False,
     }
 
 

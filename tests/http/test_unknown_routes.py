@@ -35,6 +35,10 @@ ID = "019cdb4a-7c00-7000-8000-00000000002a"
         ("/message", "There is nothing at /message; did you mean /messages?"),
         ("/messages/", "There is nothing at /messages/; did you mean /messages?"),
         (
+            f"/messages/{ID}/cancel",
+            f"There is nothing at /messages/{ID}/cancel; to cancel a message: DELETE /messages/{{message_id}}.",
+        ),
+        (
             f"/messages/{ID}/event",
             f"There is nothing at /messages/{ID}/event; did you mean /messages/{{message_id}}/events?",
         ),

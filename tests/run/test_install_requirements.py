@@ -69,4 +69,4 @@ def test_the_modules_that_are_looked_for_are_those_that_are_installed() -> None:
     ]
     names = packages_distributions()
     looked_for = {names[module][0].lower() for module in MODULES}
-    assert looked_for == set(pins) - {"minio", "drf-spectacular-sidecar"}  # not imported: not used yet, and files only
+    assert looked_for == set(pins) - {"drf-spectacular-sidecar"}  # not imported: files only

@@ -223,6 +223,21 @@ def test_a_csv_is_imported_row_by_row_and_exported_in_the_same_form(door, domain
     assert (again.json()["added"], again.json()["rejected"]) == (0, 0)
 
 
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_a_csv_may_have_commas_semicolons_or_tabs(door, domain, between):
+    data = f"reason{between}email\nmoved away{between}ann@{domain}\n".encode()
+    door.call("POST", "/suppressions/import", data=data, headers={"Content-Type": "text/csv"})
+    (found,) = door.get("/suppressions", address=f"ann@{domain}")["suppressions"]
+    assert found["reason"] == "moved away"
+
+
+def test_a_csv_without_a_column_of_recipients_is_refused_with_the_columns_it_has(door):
+    answer = door.call("POST", "/suppressions/import", data=b"who;why\na;b\n", headers={"Content-Type": "text/csv"})
+    assert answer.json()["error"]["fields"]["csv"] == [
+        'Its first line must name the columns, one of them address, email or domain; it names "who", "why".'
+    ]
+
+
 @pytest.mark.parametrize(
     ("data", "content_type", "status"),
     [

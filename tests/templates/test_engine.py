@@ -98,7 +98,15 @@ def test_a_subject_is_one_line_whatever_its_variables_hold(evil):
         ("{{ nam }}", "Line 1: `nam` is not among the variables; did you mean `name`?"),
         ("a\n\n{{ order.totl }}", "Line 3: `order.totl` is not among the variables; did you mean `order.total`?"),
         ("{{ zzz }}", "Line 1: `zzz` is not among the variables; give it, or write `{{ zzz|default('') }}`."),
-        ("{% if x %}", "Line 1: unexpected end of input, expected end of block."),
+        (
+            "{% if x %}",
+            "Line 1: an `if`, `for`, `with` or `set` is not closed; write its end, such as `{% endif %}` or "
+            "`{% endfor %}`.",
+        ),
+        (
+            "{{ first name }}",
+            "Line 1: there is a blank within a name; write it as one word, such as `{{ first_name }}`.",
+        ),
         ("\n{{ name", "Line 2: the tag is not closed by `}}`."),
         ("{{ name) }}", "Line 1: `)` closes no bracket."),
         ("{{ (name }}", "Line 1: a bracket is not closed."),

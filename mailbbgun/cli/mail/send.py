@@ -64,9 +64,11 @@ def send(path: Path, name: str, rejects: Path | None, rows: int | None, tenant: 
         campaign = Campaign(people, given, name, min(rows or 10**6, services.settings.MAX_BULK_EMAILS))
         sent = _sent(services, campaign, people, caller, rejects or path.with_suffix(".rejects.csv"))
     told = f"{sent.accepted} accepted, {sent.rejected} rejected"
-    click.echo(f"{told}, {sent.before} sent before" if sent.before else told)
+    click.echo(f"{told}, {sent.before} rows done before" if sent.before else told)
     if sent.rejected:
         click.echo(f"{PROGRAM}: the rejected rows are in {rejects or path.with_suffix('.rejects.csv')}", err=True)
+    if sent.rejected and not sent.accepted and not sent.before:
+        raise SystemExit(1)  # nothing was sent: a script must notice
 
 
 def _content(given: dict[str, Any]) -> GivenBatch:
