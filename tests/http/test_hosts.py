@@ -51,10 +51,7 @@ def paths(door: Door) -> list[tuple[str, str]]:
     ]
     extra = [("GET", path) for path in ("/docs", "/redoc", "/openapi.json", "/nothing", "/docs/assets/x.js")]
     named = [(method, re.sub(r"\{\w+\}", MISSING, path)) for method, path in listed + extra]
-    return named + [
-        ("OPTIONS", "/messages"),
-        ("HEAD", "/messages"),
-    ]
+    return [*named, ("OPTIONS", "/messages"), ("HEAD", "/messages")]
 
 
 def test_no_route_answers_for_a_host_that_is_not_ours(door: Door) -> None:
