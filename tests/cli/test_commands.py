@@ -69,6 +69,11 @@ def test_what_is_not_there_is_one_line_and_exit_code_1(sqlite: Shell, tmp_path: 
         (["tenant", "set", "default", "--max-messages-per-day", "many"], "neither a whole number nor none"),
         (["key", "create", "--scope", "root"], "'root' is not one of"),
         (["key", "create", "--kind", "team"], "guests: `guests` is required: a team key sends to them only."),
+        (
+            ["key", "create", "--duplicate-policy", "hold"],
+            'duplicate_policy: "hold": Is for a key with `duplicate_seconds`',
+        ),
+        (["key", "create", "--duplicate-seconds", "86401"], "86401 is not in the range 0<=x<=86400"),
         (["key", "create", "--network", "10.0.0.1/8"], 'networks.0: "10.0.0.1/8": Not a network'),
         (["key", "create", "--expires", "2020-01-01"], 'expires_at: "2020-01-01": Is in the past.'),
         (["key", "create", "--admin", "--scope", "accounts"], "--admin is every --scope"),

@@ -107,3 +107,10 @@ def test_a_first_admin_key_that_could_not_be_printed_is_made_anew(tmp_path: Path
         assert (done.returncode, bool(TOKEN.search(done.stdout))) == (code, code == 0)
     assert [one["revoked_at"] is None for one in shell.json("key", "list")["keys"]] == [True, False]
     shell.services.close()
+
+
+def test_a_key_is_created_with_a_guard_against_duplicates(sqlite: Shell) -> None:
+    made = sqlite.json("key", "create", "--duplicate-seconds", "600", "--duplicate-policy", "hold")
+    assert (made["duplicate_seconds"], made["duplicate_policy"]) == (600, "hold")
+    plain = sqlite.json("key", "show", sqlite.json("key", "create")["id"])
+    assert (plain["duplicate_seconds"], plain["duplicate_policy"]) == (None, "answer")

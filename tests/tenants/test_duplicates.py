@@ -22,7 +22,7 @@ THREADS = 20
 
 
 def guarded(locked: Locked, tenant: str = str(DEFAULT_TENANT), **values) -> str:
-    return locked.key(tenant, scopes=["messages:write", "messages:read"], **HOUR | values)["key"]
+    return locked.key(tenant, **HOUR | values)["key"]
 
 
 def post(locked: Locked, key: str, **values) -> dict:
@@ -84,6 +84,23 @@ def test_what_a_mail_is_named_and_filed_by_makes_no_difference(locked):
         assert again.get("duplicate_of") == first["id"], given
     plain = post(locked, key, message_id_header="<1@example.com>")
     assert post(locked, key, message_id_header="<2@example.com>")["duplicate_of"] == plain["id"]
+
+
+def test_mail_of_a_template_is_the_same_if_its_variables_are(locked):
+    key = guarded(locked, scopes=["messages:write", "messages:read", "templates"])
+    template = {"name": f"t{uuid4().hex}", "subject": "Hello {{ name }}", "text": "{{ name }}, {{ order.id }}"}
+    made = locked.ask("POST", "/templates", key, json=template)
+    assert made.status_code == 201, made.text
+
+    def templated(**variables) -> dict:
+        body = {"to": HELLO["to"], "from": HELLO["from"], "template": template["name"], "variables": variables}
+        answer = locked.ask("POST", "/messages", key, json=body)
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    first, other = templated(name="Ann", order={"id": 1}), templated(name="Ann", order={"id": 2})
+    assert "duplicate_of" not in other
+    assert templated(order={"id": 1}, name="Ann") == first | {"duplicate_of": first["id"]}
 
 
 @pytest.mark.parametrize("policy", ["answer", "hold"])
