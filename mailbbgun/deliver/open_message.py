@@ -66,7 +66,9 @@ def not_sent(context: WorkerContext, transaction: Transaction, error: NotCompose
             attempted = bool(transaction.failed)
             context.results.put(one, released(one, SCANNER_WAIT_SECONDS, str(error), attempted=attempted))
             continue
-        result = judge(error.outcome, one, policy)._replace(attempted=bool(transaction.failed))
+        result = judge(error.outcome, one, policy, left=one.left(context.clock.boot()))._replace(
+            attempted=bool(transaction.failed)
+        )
         if error.damaged and result.status == ERROR:
             result = result._replace(reason=Reason.ATTACHMENT_DAMAGED)
         context.results.put(one, result)
