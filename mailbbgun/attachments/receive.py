@@ -1,7 +1,6 @@
 """The verb: store the files of a form for a caller's tenant."""
 
 import mimetypes
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ LONGEST_NAME = 255
 UNKNOWN_TYPE = "application/octet-stream"
 
 _EXAMPLE = "with curl write -F 'file=@invoice.pdf'"
-_FOLDERS = re.compile(r".*[/\\]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class ReceivedForm:
         self.files: list[ReceivedFile] = []
         wrong: dict[str, list[str]] = {}
         for file in form.files:
-            name = _FOLDERS.sub("", file.filename)  # a path on the client's machine says nothing here
+            name = file.filename.replace("\\", "/").rpartition("/")[2]  # folders of the client's machine say nothing
             if why := _misplaced(file.field, fields) or _fault(name):
                 wrong.setdefault(file.field, []).append(why)
             kind = file.content_type or mimetypes.guess_type(name)[0] or UNKNOWN_TYPE
