@@ -23,9 +23,7 @@ from mailbbgun.settings.settings import Settings
 from mailbbgun.templates import engine
 from mailbbgun.templates.engine import Rendered, Sources
 
-_NEEDS_TEMPLATE = (
-    "Is for a saved template: name that in `template`, or leave this out. Batches take variables without one."
-)
+_NEEDS_TEMPLATE = "Is for a saved template: name that in `template`. In a batch, texts need none for variables."
 _IN_TEMPLATE = "Comes from the template: leave it out, or leave out `template`."
 NEEDS_RECIPIENT = "`to` is required: the address of a recipient; it may be left out where cc or bcc has one."
 

@@ -55,9 +55,7 @@ class ReceivedForm:
         self.files: list[ReceivedFile] = []
         wrong: dict[str, list[str]] = {}
         for file in form.files:
-            name = file.filename.replace("\\", "/").rpartition("/")[
-                2
-            ]  # a path on the client's machine says nothing here
+            name = file.filename.replace("\\", "/").rpartition("/")[2]  # folders of the client's machine say nothing
             if why := _misplaced(file.field, fields) or _fault(name):
                 wrong.setdefault(file.field, []).append(why)
             kind = file.content_type or mimetypes.guess_type(name)[0] or UNKNOWN_TYPE
