@@ -244,7 +244,8 @@ def test_the_longest_values_that_are_accepted_are_found(door, tag):
         (f"message_id_header=a{'@' * 7900}%20x", "message_id_header",
             f'Must have at most 292 characters; "a{"@" * 58}…" has 7903.'),
         ("reason=spam", "reason",
-            'Must be bounced, expired, outcome_unknown, parked, attachment_damaged or suppressed, not "spam".'),
+            "Must be bounced, expired, outcome_unknown, parked, attachment_damaged, suppressed or duplicate, "
+            'not "spam".'),
         ("status=gone", "status", 'Must be PENDING, DELIVERED, ERROR or CANCELLED, not "gone".'),
         ("test=maybe", "test", 'Must be true or false, not "maybe".'),
         ("since=yesterday", "since",

@@ -44,7 +44,7 @@ def test_the_variables_of_the_attacks_are_as_heavy_as_a_mail_may_have():
 
 def test_requests_beside_attacks_are_answered(tenant):
     saved = []
-    for name in ("a mapping in capitals", "first", "a text sought in a mapping", "replace"):
+    for name in ("a mapping in capitals", "first", "a text sought in a text", "replace"):
         template = {"name": name.replace(" ", "-"), "subject": "x", "text": ATTACKS[f"{name} again and again"]}
         assert tenant.ask("POST", "/templates", json=template).status_code == 201
         saved.append(template["name"])
