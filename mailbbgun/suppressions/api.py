@@ -27,6 +27,7 @@ blueprint = Blueprint("suppressions", __name__, description="Recipients that not
 _LINK = {"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}}
 _CSV = {"type": "string", "format": "binary"}
 _HTML = {"type": "string"}
+_TOO_MANY = "Too many links that are not valid came from this address."
 _LIMITED = "The API key lacks the scope, or has senders or guests, so it may not stop mail of others."
 
 
@@ -134,6 +135,7 @@ def import_csv() -> Any:
 @blueprint.route("/unsubscribe/<string:token>", methods=["GET"])
 @blueprint.response(200, _HTML, content_type="text/html", description="A page with a button.")
 @blueprint.alt_response(404, schema=_HTML, content_type="text/html", description="The link is not valid.")
+@blueprint.alt_response(429, description=_TOO_MANY)
 def ask_to_unsubscribe(token: str) -> Response:
     """Show the page on which a recipient unsubscribes
 
@@ -146,7 +148,7 @@ def ask_to_unsubscribe(token: str) -> Response:
 @blueprint.route("/unsubscribe/<string:token>", methods=["POST"])
 @blueprint.response(200, _HTML, content_type="text/html", description="Unsubscribed, now or before.")
 @blueprint.alt_response(404, schema=_HTML, content_type="text/html", description="The link is not valid.")
-@blueprint.alt_response(429, description="Too many links that are not valid came from this address.")
+@blueprint.alt_response(429, description=_TOO_MANY)
 def unsubscribe_now(token: str) -> Response:
     """Unsubscribe the recipient of a mail, by the link in it
 

@@ -43,10 +43,8 @@ _FUEL = (
 #: The weight of light variables, at most, and the steps that a body may take with them.
 LIGHTEST = _FUEL[0]
 
-#: Characters of a variable that make it a long text, and steps that a body may take with one.
-_LONG_TEXT, _LONG_TEXT_FUEL = 16 * 1024, 2_500
-#: Steps that a subject may take.
-_SUBJECT_FUEL = 2_000
+#: Characters of a variable that make it a long text, steps that a body may take with one, and a subject.
+_LONG_TEXT, _LONG_TEXT_FUEL, _SUBJECT_FUEL = 16 * 1024, 2_500, 2_000
 
 #: What is printed as it is. Markup is text that a filter has escaped, or ``safe`` has declared to be HTML.
 _PRINTED = frozenset((str, int, float, bool, Markup))

@@ -1,12 +1,14 @@
 """What a batch may ask for besides: individual mails, times, files, templates; and who is suppressed."""
 
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import select
 
 from mailbbgun.app import close, create_app
 from mailbbgun.install import install
+from mailbbgun.messages.models import Message
 from mailbbgun.services import build
 from mailbbgun.settings.load import load
 from tests.http.test_batches import COMMON, accepted, mail, people, post, refused
@@ -139,3 +141,13 @@ def test_a_batch_may_have_more_values_than_a_message_but_not_any_number(door):
     many = [[1] * 1000] * 600
     answer = post(door, COMMON | {"recipients": [{"to": "a@example.com", "variables": {"many": many}}]})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_only_those_mails_of_a_batch_need_smtputf8_whose_addresses_do(door):
+    items = [{"to": address} for address in ("müller@example.com", "ann@example.com", "jörg@example.com")]
+    body = accepted(door, subject="s", text="t", html=None, recipients=items)
+    with door.services.db.read() as session:
+        found = session.execute(
+            select(Message.id, Message.smtputf8).where(Message.id.in_(map(UUID, body["ids"])))
+        ).all()
+    assert [needs for _, needs in sorted(found)] == [True, False, True]

@@ -4,9 +4,6 @@ from email import message_from_bytes, policy
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select
-
-from mailbbgun.messages.models import Message
 
 COMMON = {
     "from": "Shop <shop@example.com>",
@@ -344,13 +341,3 @@ def test_a_thousand_recipients_are_one_batch_and_their_order_is_that_of_the_requ
     assert body["ids"] == sorted(body["ids"])
     for number in (0, 499, 999):
         assert door.get(f"/messages/{body['ids'][number]}")["to"] == [f"ann{number}@example.com"]
-
-
-def test_only_those_mails_of_a_batch_need_smtputf8_whose_addresses_do(door):
-    items = [{"to": address} for address in ("müller@example.com", "ann@example.com", "jörg@example.com")]
-    body = accepted(door, subject="s", text="t", html=None, recipients=items)
-    with door.services.db.read() as session:
-        found = session.execute(
-            select(Message.id, Message.smtputf8).where(Message.id.in_(map(UUID, body["ids"])))
-        ).all()
-    assert [needs for _, needs in sorted(found)] == [True, False, True]
