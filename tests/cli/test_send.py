@@ -84,9 +84,9 @@ def test_a_second_run_with_other_batches_sends_only_what_no_batch_has(shell, tmp
         session.execute(delete(Delivery).where(Delivery.message_id.in_(gone)))
         session.execute(delete(Message).where(Message.batch_id == second.id))
         session.delete(second)
-    assert "5 accepted, 0 rejected, 7 sent before" in send(shell, path, text, "--rows", "3").output
+    assert "5 accepted, 0 rejected, 7 rows done before" in send(shell, path, text, "--rows", "3").output
     assert len(stored(shell, path)) == 12
-    assert "0 accepted, 0 rejected, 12 sent before" in send(shell, path, text).output
+    assert "0 accepted, 0 rejected, 12 rows done before" in send(shell, path, text).output
 
 
 def test_rejected_rows_are_in_a_file_with_their_reasons_whatever_is_repeated(shell, tmp_path, text):
