@@ -25,11 +25,11 @@ from mailbbgun.core.errors import TooLarge
 from mailbbgun.core.ids import new_id
 from mailbbgun.core.timing import NOW, timing
 from mailbbgun.database import idempotency
-from mailbbgun.limits.duplicates import Guard
+from mailbbgun.limits.duplicates import DuplicateGuard
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
-from mailbbgun.suppressions.links import Link, UnsubscribeLinks
+from mailbbgun.suppressions.links import UnsubscribeLink, UnsubscribeLinks
 from mailbbgun.templates.resolve import Templates
 
 
@@ -159,7 +159,9 @@ class Acceptor:
         """
         if (links := self._links) is None or not links.possible:
             return None
-        return lambda message_id, address: links.url(Link(caller.tenant_id, message_id, address, caller.tests_only))
+        return lambda message_id, address: links.url(
+            UnsubscribeLink(caller.tenant_id, message_id, address, caller.tests_only)
+        )
 
     def rows(
         self,
@@ -213,12 +215,12 @@ def _size(draft: Draft, identifier: UUID, now: datetime, message_id_header: str)
     return compose(draft.content, own).size
 
 
-def _guard(draft: Draft, send_at: datetime | None, caller: Caller) -> Guard | None:
+def _guard(draft: Draft, send_at: datetime | None, caller: Caller) -> DuplicateGuard | None:
     """Return the claim of a key that guards against duplicates on this mail."""
     if caller.key_id is None or not caller.duplicate_seconds:
         return None
     sent = draft.likeness(send_at)
-    return Guard.of(caller.key_id, sent, caller.duplicate_seconds, holds=caller.holds_duplicates)
+    return DuplicateGuard.of(caller.key_id, sent, caller.duplicate_seconds, holds=caller.holds_duplicates)
 
 
 def _from_draft(draft: Draft, caller: Caller) -> dict[str, Any]:

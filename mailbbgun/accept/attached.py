@@ -180,7 +180,7 @@ class Attached:
                 "Some fields are not valid.",
                 fields={f"attachments.{place}.{one.field}": [one.sentence] for place, one in missing.items()},
             )
-        there = {place: one for place, one in its.items() if isinstance(one, find.File)}
+        there = {place: one for place, one in its.items() if isinstance(one, find.FoundFile)}
         judged = {}
         for place, one in there.items():
             with _at(place):

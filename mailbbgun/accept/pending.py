@@ -13,7 +13,7 @@ from mailbbgun.core.errors import QuotaExceeded
 from mailbbgun.database.idempotency import KeyClaim
 from mailbbgun.events import log as events_log
 from mailbbgun.events.kinds import Kind
-from mailbbgun.limits.duplicates import Guard
+from mailbbgun.limits.duplicates import DuplicateGuard
 from mailbbgun.messages import storing
 from mailbbgun.messages.status import ERROR, PENDING, Reason
 
@@ -34,7 +34,7 @@ class Rows:
     #: Whether the tenant may have suppressed a recipient.
     has_suppressions: bool = False
     #: The claim of a key that guards against duplicates.
-    guard: Guard | None = None
+    guard: DuplicateGuard | None = None
     #: The id of the message that this one is a duplicate of: it is stored, and not sent.
     duplicate_of: str | None = None
 

@@ -42,7 +42,7 @@ from mailbbgun.database.idempotency import PATIENCE, KeyClaim
 from mailbbgun.events import log as events_log
 from mailbbgun.limits import duplicates, quota
 from mailbbgun.messages import repo, storing
-from mailbbgun.suppressions.check import Recipient, suppressed
+from mailbbgun.suppressions.check import TenantRecipient, suppressed
 
 #: Messages and bytes of one shared commit, at most.
 MESSAGES, BYTES = 50, 4_000_000
@@ -288,9 +288,9 @@ def _log_fields(pending: PendingWrite) -> Mapping[str, Any]:
     return {"message_id": message["id"], "tenant_id": message["tenant_id"], "key_id": message.get("key_id")}
 
 
-def _recipients(rows: Rows) -> list[Recipient]:
+def _recipients(rows: Rows) -> list[TenantRecipient]:
     message = rows.message
-    return [Recipient(message["tenant_id"], message["test"], one["address"]) for one in rows.deliveries]
+    return [TenantRecipient(message["tenant_id"], message["test"], one["address"]) for one in rows.deliveries]
 
 
 def _new_rows(batch: Sequence[PendingWrite]) -> storing.New:

@@ -13,9 +13,9 @@ from mailbbgun.attachments import content, find, receive, repo, uploads
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.attachments.models import Attachment, key_of
 from mailbbgun.attachments.schemas import (
+    AttachmentFilters,
     Attachments,
     AttachmentShape,
-    Filters,
     Presign,
     Presigned,
     Received,
@@ -66,7 +66,7 @@ blueprint = Blueprint("attachments", __name__, description="Files for mails, sto
 
 
 @blueprint.route("/attachments")
-@blueprint.arguments(Filters, location="query")
+@blueprint.arguments(AttachmentFilters, location="query")
 @blueprint.response(200, Attachments)
 @needs(Scope.READ, tests=True)
 def index(filters: dict[str, Any]) -> Any:
@@ -74,7 +74,7 @@ def index(filters: dict[str, Any]) -> Any:
     who = caller()
     with reading(provided(Services).db) as session:
         found, count, last = repo.page(
-            session, repo.Wanted(tenant_id=who.tenant_id, tests_only=who.tests_only, **filters)
+            session, repo.WantedAttachments(tenant_id=who.tenant_id, tests_only=who.tests_only, **filters)
         )
     return {"attachments": found, "count": count}, 200, next_page(last)
 

@@ -42,7 +42,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class FoundFile:
     """A file that was found: its blob, and the name it has here. ``content_type``: None if unknown."""
 
     sha256: str
@@ -80,7 +80,7 @@ class Missing(NamedTuple):
 
 def files(
     db: Database, blobs: BlobStore, who: Caller, references: Sequence[Reference], *, most: int
-) -> list[File | Missing]:
+) -> list[FoundFile | Missing]:
     """Return the file of each reference, or why there is none. Use the files within an hour.
 
     A file that was uploaded straight to the store is checked first: see ``uploads.py``. ``most``: the
@@ -184,7 +184,7 @@ def _uploaded(db: Database, blobs: BlobStore, who: Caller, one: Digest, most: in
     """Check what was uploaded under a digest, and return its blob."""
     test = who.tests_only if one.test is None else one.test
     arrived = uploads.arrive(db, blobs, who.tenant_id, f"{one.kind}-{one.hex}", test=test, most=most)
-    if isinstance(arrived, uploads.Wrong):
+    if isinstance(arrived, uploads.WrongUpload):
         return Missing(one.kind, arrived.sentence)
     # Look also if nothing came: another request may just have made a blob of the upload, or of the content.
     blob = _visible(db, who, [one]).get(one)
@@ -201,7 +201,7 @@ def _file(
     digest: Digest | Missing,
     found: Mapping[Digest, Blob | Missing],
     named: Mapping[UUID, Attachment],
-) -> File | Missing:
+) -> FoundFile | Missing:
     blob = digest if isinstance(digest, Missing) else found[digest]
     if isinstance(blob, Missing):
         return Missing(one.field, blob.sentence)
@@ -209,7 +209,7 @@ def _file(
     filename = one.filename or (its.filename if its else "")
     if not filename:
         return Missing("filename", "A file that is named by its digest needs a filename.")
-    return File(
+    return FoundFile(
         sha256=blob.sha256,
         md5=blob.md5,
         size=blob.size,
@@ -222,13 +222,13 @@ def _file(
 
 
 def _kept(
-    db: Database, who: Caller, made: Sequence[File | Missing], named: Mapping[UUID, Attachment]
-) -> list[File | Missing]:
+    db: Database, who: Caller, made: Sequence[FoundFile | Missing], named: Mapping[UUID, Attachment]
+) -> list[FoundFile | Missing]:
     """Keep these files until the message that names them is committed. One may just have been deleted.
 
     A file that many messages name is written to rarely: its row would become the place where they wait.
     """
-    wanted = {one.sha256 for one in made if isinstance(one, File)}
+    wanted = {one.sha256 for one in made if isinstance(one, FoundFile)}
     if not wanted:
         return list(made)
     with db.read(who.tenant_id) as session:
@@ -242,4 +242,4 @@ def _kept(
         with db.write(who.tenant_id, tests_only=who.tests_only) as session:
             repo.use(session, who.tenant_id, used, tests_only=who.tests_only)
     gone = Missing("id", "This file has just been deleted; upload it again.")
-    return [gone if isinstance(one, File) and one.sha256 not in kept else one for one in made]
+    return [gone if isinstance(one, FoundFile) and one.sha256 not in kept else one for one in made]

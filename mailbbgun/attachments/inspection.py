@@ -11,13 +11,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from uuid import UUID
 
 from mailbbgun.attachments import content, repo, store
-from mailbbgun.attachments.find import File
+from mailbbgun.attachments.find import FoundFile
 from mailbbgun.attachments.models import CLEAN, UNSCANNED, Blob
-from mailbbgun.attachments.store import Stored
+from mailbbgun.attachments.store import StoredFile
 from mailbbgun.core.errors import FileRefused, ScannerUnavailable, VirusFound
 from mailbbgun.safety.examine import Examination, Judged, Rules
 from mailbbgun.safety.names import extension, safe_name
-from mailbbgun.safety.scanner import Scanner, Turns
+from mailbbgun.safety.scanner import Scanner, ScannerTurns
 from mailbbgun.services import Services
 
 log = logging.getLogger("mailbbgun.attachments")
@@ -56,11 +56,11 @@ class Inspector:
         settings = services.settings
         self._db, self._blobs, self._scanner = services.db, services.blobs, services.scanner
         self._rules, self._down = Rules.of(settings), settings.SCANNER_DOWN
-        self._judgements, self._turns = _Judgements(), Turns()
+        self._judgements, self._turns = _Judgements(), ScannerTurns()
 
     def take(
         self, tenant_id: UUID, blocks: Iterable[bytes], filename: str, declared: str, *, most: int, size: int | None
-    ) -> tuple[Stored, Judged]:
+    ) -> tuple[StoredFile, Judged]:
         """Store an upload like :func:`store.take`, and judge it.
 
         Raises what :func:`store.take` raises, :class:`FileRefused`, :class:`VirusFound`, and
@@ -75,7 +75,7 @@ class Inspector:
         self._scan(tenant_id, {stored.sha256: judged.filename})
         return stored, judged
 
-    def named(self, tenant_id: UUID, files: Collection[File]) -> list[Judged]:
+    def named(self, tenant_id: UUID, files: Collection[FoundFile]) -> list[Judged]:
         """Judge the files that a message names; return the name and type under which each is sent.
 
         A content is read for this if it is not known yet under this extension, as after an upload straight
@@ -94,7 +94,7 @@ class Inspector:
         """
         self._scan(tenant_id, names, waits=True)
 
-    def _judged(self, tenant_id: UUID, file: File) -> Judged:
+    def _judged(self, tenant_id: UUID, file: FoundFile) -> Judged:
         name, declared = safe_name(file.filename), file.content_type or ""
         if known := self._judgements.type_of(tenant_id, file.sha256, name, declared):
             return Judged(name, known)

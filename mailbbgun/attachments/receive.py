@@ -10,7 +10,7 @@ from uuid import UUID
 from mailbbgun.attachments import repo
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.attachments.schemas import AttachmentShape
-from mailbbgun.attachments.store import Stored
+from mailbbgun.attachments.store import StoredFile
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput
 from mailbbgun.database import idempotency
@@ -63,7 +63,7 @@ class ReceivedForm:
         if wrong:
             raise InvalidInput(INVALID, fields=wrong)
 
-    def store(self, inspector: Inspector, tenant_id: UUID, *, most: int) -> list[tuple[Stored, Judged]]:
+    def store(self, inspector: Inspector, tenant_id: UUID, *, most: int) -> list[tuple[StoredFile, Judged]]:
         """Store the contents of the files, and judge them. Each is durable when this returns, for an hour.
 
         Raises what :meth:`Inspector.take` raises.

@@ -24,7 +24,7 @@ _UNSYNCHRONIZED = {"synchronize_session": False}
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedAttachments:
     """Which attachments to list."""
 
     tenant_id: UUID
@@ -177,7 +177,7 @@ def remove(session: Session, tenant_id: UUID, attachment_id: UUID, *, tests_only
     return session.scalar(statement.execution_options(**_UNSYNCHRONIZED)) is not None
 
 
-def page(session: Session, wanted: Wanted) -> tuple[Sequence[Attachment], int, UUID | None]:
+def page(session: Session, wanted: WantedAttachments) -> tuple[Sequence[Attachment], int, UUID | None]:
     """Return a page of attachments, newest first, how many there are, and the last id if there are more."""
     its = _matching(wanted)
     count = session.scalar(select(func.count()).select_from(Attachment).where(*its)) or 0
@@ -190,7 +190,7 @@ def page(session: Session, wanted: Wanted) -> tuple[Sequence[Attachment], int, U
     return shown, count, shown[-1].id if len(found) > wanted.limit else None
 
 
-def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
+def _matching(wanted: WantedAttachments) -> list[ColumnElement[bool]]:
     conditions = _its(wanted.tenant_id, wanted.tests_only)
     for name in ("filename", "sha256", "md5", "test"):
         if (value := getattr(wanted, name)) is not None:

@@ -37,7 +37,7 @@ def _filename(value: str) -> None:
         raise ValidationError("Has a control character; give the file's name alone, such as invoice.pdf.")
 
 
-class Filters(Page):
+class AttachmentFilters(Page):
     """Which attachments to list."""
 
     filename = fields.String(load_default=None, metadata={"description": "Those with exactly this name."})

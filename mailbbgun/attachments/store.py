@@ -22,7 +22,7 @@ log = logging.getLogger("mailbbgun.attachments")
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredFile:
     """A content that is durable, and has its row. ``size`` is in bytes, digests are in hex."""
 
     tenant_id: UUID
@@ -49,9 +49,9 @@ class _Measured:
             self._md5.update(block)
             yield block
 
-    def stored(self, tenant_id: UUID, object_id: UUID) -> Stored:
+    def stored(self, tenant_id: UUID, object_id: UUID) -> StoredFile:
         """Return what is known when all blocks have passed."""
-        return Stored(tenant_id, self._sha256.hexdigest(), self._md5.hexdigest(), self.size, object_id)
+        return StoredFile(tenant_id, self._sha256.hexdigest(), self._md5.hexdigest(), self.size, object_id)
 
 
 def take(
@@ -63,7 +63,7 @@ def take(
     most: int,
     size: int | None = None,
     name: str = "",
-) -> Stored:
+) -> StoredFile:
     """Store an upload of a tenant. Its content is durable, and has its row, when this returns.
 
     Memory is bounded, whatever the size. ``most``: the bytes that a file may have. ``size``: the bytes
@@ -87,7 +87,7 @@ def take(
     return record(db, blobs, measured.stored(tenant_id, object_id))
 
 
-def record(db: Database, blobs: BlobStore, fresh: Stored) -> Stored:
+def record(db: Database, blobs: BlobStore, fresh: StoredFile) -> StoredFile:
     """Give a content that is durable its row. If the tenant had it already, delete the fresh copy.
 
     If the file of that row is lost, the fresh copy takes its place.
@@ -110,7 +110,7 @@ def record(db: Database, blobs: BlobStore, fresh: Stored) -> Stored:
     with db.read(fresh.tenant_id) as session:
         kept = repo.blob(session, fresh.tenant_id, fresh.sha256)
     assert kept is not None  # it is kept for GRACE
-    return Stored(fresh.tenant_id, kept.sha256, kept.md5, kept.size, kept.object_id)
+    return StoredFile(fresh.tenant_id, kept.sha256, kept.md5, kept.size, kept.object_id)
 
 
 def _read_ahead(blocks: Iterator[bytes]) -> tuple[list[bytes], bool]:
@@ -124,7 +124,7 @@ def _read_ahead(blocks: Iterator[bytes]) -> tuple[list[bytes], bool]:
     return first, True
 
 
-def _known(db: Database, blobs: BlobStore, whole: Stored) -> Stored | None:
+def _known(db: Database, blobs: BlobStore, whole: StoredFile) -> StoredFile | None:
     """Return the tenant's blob with this content, kept for a while longer; None if it must be stored."""
     with db.read(whole.tenant_id) as session:
         found = repo.blob(session, whole.tenant_id, whole.sha256)
@@ -135,4 +135,4 @@ def _known(db: Database, blobs: BlobStore, whole: Stored) -> Stored | None:
             return None  # it was just deleted
     if blobs.size(key_of(whole.tenant_id, found.object_id)) != found.size:
         return None  # its file is lost; the upload brings it back
-    return Stored(whole.tenant_id, found.sha256, found.md5, found.size, found.object_id)
+    return StoredFile(whole.tenant_id, found.sha256, found.md5, found.size, found.object_id)

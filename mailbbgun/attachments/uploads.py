@@ -13,7 +13,7 @@ from uuid import UUID
 
 from mailbbgun.attachments import repo
 from mailbbgun.attachments.models import Blob, key_of
-from mailbbgun.attachments.store import Stored, record
+from mailbbgun.attachments.store import StoredFile, record
 from mailbbgun.blobs.base import BlobStore
 from mailbbgun.core.errors import BlobMissing
 from mailbbgun.core.ids import new_id
@@ -27,7 +27,7 @@ FOLDER = "uploads"
 SECONDS = 3600
 
 
-class Wrong(NamedTuple):
+class WrongUpload(NamedTuple):
     """Why an upload cannot be used: a sentence for the client."""
 
     sentence: str
@@ -58,7 +58,7 @@ def is_signed(pepper: str, path: str, size: int, ends: int, given: str) -> bool:
 
 def arrive(
     db: Database, blobs: BlobStore, tenant_id: UUID, awaited: str, *, test: bool, most: int
-) -> Stored | Wrong | None:
+) -> StoredFile | WrongUpload | None:
     """Check the upload under a digest, and make it a blob. None: nothing has been uploaded.
 
     All attachments that waited for it get its content. A wrong upload is deleted, and the right one may
@@ -84,32 +84,32 @@ def arrive(
     return stored
 
 
-def settle(db: Database, tenant_id: UUID, awaited: str, blob: Stored | Blob, *, test: bool) -> None:
+def settle(db: Database, tenant_id: UUID, awaited: str, blob: StoredFile | Blob, *, test: bool) -> None:
     """Give all attachments that wait for a digest its content, which the tenant has."""
     with db.write(tenant_id, tests_only=test) as session:
         values = {"sha256": blob.sha256, "md5": blob.md5, "size": blob.size}
         repo.arrived(session, tenant_id, awaited, values, test=test)
 
 
-def _measured(blobs: BlobStore, tenant_id: UUID, object_id: UUID) -> Stored:
+def _measured(blobs: BlobStore, tenant_id: UUID, object_id: UUID) -> StoredFile:
     sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     with blobs.open(key_of(tenant_id, object_id)) as blocks:
         for block in blocks:
             sha256.update(block)
             md5.update(block)
             size += len(block)
-    return Stored(tenant_id, sha256.hexdigest(), md5.hexdigest(), size, object_id)
+    return StoredFile(tenant_id, sha256.hexdigest(), md5.hexdigest(), size, object_id)
 
 
-def _fault(found: Stored, awaited: str, sizes: set[int], most: int) -> Wrong | None:
+def _fault(found: StoredFile, awaited: str, sizes: set[int], most: int) -> WrongUpload | None:
     kind, _, digest = awaited.partition("-")
     is_digest = found.sha256 if kind == "sha256" else found.md5
     if found.size > most:
-        return Wrong(f"The uploaded file has {found.size} bytes; it may have at most {most} (MAX_FILE_SIZE).")
+        return WrongUpload(f"The uploaded file has {found.size} bytes; it may have at most {most} (MAX_FILE_SIZE).")
     if found.size not in sizes:
         told = " or ".join(map(str, sorted(sizes)))
-        return Wrong(f"The uploaded file has {found.size} bytes and not {told}; upload it again.")
+        return WrongUpload(f"The uploaded file has {found.size} bytes and not {told}; upload it again.")
     if not hmac.compare_digest(is_digest, digest):
         name = "SHA-256" if kind == "sha256" else "MD5"
-        return Wrong(f"The uploaded file has the {name} {is_digest} and not {digest}; upload it again.")
+        return WrongUpload(f"The uploaded file has the {name} {is_digest} and not {digest}; upload it again.")
     return None

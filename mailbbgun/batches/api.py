@@ -7,7 +7,7 @@ from flask import Response, g
 
 from mailbbgun.batches import cancel as cancelling
 from mailbbgun.batches import repo
-from mailbbgun.batches.batching import Batcher, Stored
+from mailbbgun.batches.batching import Batcher, StoredBatch
 from mailbbgun.batches.given import given_batch
 from mailbbgun.batches.schemas import AcceptedBatch, BatchPage, BatchShape, CancelledBatch, NewBatch
 from mailbbgun.core.caller import Scope
@@ -18,7 +18,7 @@ from mailbbgun.http.gate import caller, needs, reading
 from mailbbgun.http.provided import provided
 from mailbbgun.http.responses import ReadyResponse
 from mailbbgun.http.schemas import REPLAYED, Nothing, Page, Repeatable
-from mailbbgun.http.urls import next_page, own_base
+from mailbbgun.http.urls import NEXT_PAGE, next_page, own_base
 from mailbbgun.services import Services
 
 blueprint = Blueprint("batches", __name__, description="Many personal messages at once, and what became of them.")
@@ -61,7 +61,7 @@ def send(parts: dict[str, Any], headers: dict[str, str | None]) -> Any:
     return answer(provided(Batcher).accept(given, caller()))
 
 
-def answer(stored: Stored) -> Response:
+def answer(stored: StoredBatch) -> Response:
     """Answer that a batch is accepted."""
     more = {"Location": f"{own_base()}/batches/{stored.answer['batch_id']}"}
     if stored.replayed:
@@ -74,7 +74,7 @@ def answer(stored: Stored) -> Response:
 @blueprint.response(
     200,
     BatchPage,
-    headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}},
+    headers=NEXT_PAGE,
 )
 @needs(Scope.READ, tests=True)
 def index(page: dict[str, Any]) -> Any:

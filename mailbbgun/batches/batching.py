@@ -68,7 +68,7 @@ class Prepared:
     suppressed: Sequence[str] = ()
 
 
-class Form(Protocol):
+class BatchForm(Protocol):
     """Checks the items of a batch, and prepares the messages of those without a fault."""
 
     def prepare(
@@ -81,7 +81,7 @@ class Form(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredBatch:
     """What a door answers. ``replayed``: it is the answer to an earlier request with the same key."""
 
     answer: Mapping[str, Any]
@@ -91,13 +91,13 @@ class Stored:
 class Batcher:
     """Accepts batches, of either form."""
 
-    def __init__(self, store: BatchStore, personal: Form, whole: Form) -> None:
+    def __init__(self, store: BatchStore, personal: BatchForm, whole: BatchForm) -> None:
         """``personal`` prepares batches of recipients, ``whole`` those of whole messages."""
         self._store, self._personal, self._whole = store, personal, whole
 
     def accept(
         self, given: GivenBatch, caller: Caller, told: Callable[[Mapping[int, Faults]], None] = lambda _: None
-    ) -> Stored:
+    ) -> StoredBatch:
         """Check a batch and store it durably; the hints follow the commit.
 
         ``told`` is called with the faults of items, before anything is stored.
@@ -119,12 +119,12 @@ class Batcher:
         row = _row(batch_id, caller, now, prepared, len(faults)) | {"source": given.source}
         new = NewBatch(row, prepared.steps, response, caller.counts_as, caller.messages_per_day)
         if (first := self._store.store(new, key_claim)) is not None:
-            return Stored(first, replayed=True)
+            return StoredBatch(first, replayed=True)
         try:
             prepared.after_commit()
         except Exception:  # the batch is stored, and its request must get its answer all the same
             log.exception("after_commit_failed", extra={"batch_id": batch_id, "tenant_id": caller.tenant_id})
-        return Stored(response)
+        return StoredBatch(response)
 
 
 def lane_of_batch(priority: int) -> str:

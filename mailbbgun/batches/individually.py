@@ -6,7 +6,7 @@ from mailbbgun.accept.accept import Acceptor, asked_for
 from mailbbgun.accept.address_lists import mailboxes, written
 from mailbbgun.accept.checks import key_of
 from mailbbgun.accept.fields import BCC, CC, TO, Fields, Options
-from mailbbgun.batches.batching import Batcher, GivenBatch, Stored
+from mailbbgun.batches.batching import Batcher, GivenBatch, StoredBatch
 from mailbbgun.composing.mime import Mailbox
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput
@@ -19,7 +19,7 @@ class Individually:
     def __init__(self, settings: Settings, acceptor: Acceptor, batcher: Batcher) -> None:
         self._settings, self._acceptor, self._batcher = settings, acceptor, batcher
 
-    def accept(self, submission: Fields, options: Options, caller: Caller) -> Stored:
+    def accept(self, submission: Fields, options: Options, caller: Caller) -> StoredBatch:
         """Store one mail for each recipient. A mailbox that is given twice gets one.
 
         Raises what :meth:`Batcher.accept` does; faults of recipients are faults of ``to``.

@@ -43,7 +43,7 @@ class _Tried(NamedTuple):
 
 
 class PersonalForm:
-    """Prepares batches of recipients: see :class:`~mailbbgun.batches.batching.Form`."""
+    """Prepares batches of recipients: see :class:`~mailbbgun.batches.batching.BatchForm`."""
 
     def __init__(self, settings: Settings, database: Database, publisher: Publisher, acceptor: Acceptor) -> None:
         self._settings, self._database, self._publisher, self._acceptor = settings, database, publisher, acceptor
@@ -51,7 +51,7 @@ class PersonalForm:
     def prepare(
         self, given: GivenBatch, caller: Caller, batch_id: UUID, now: datetime, faults: dict[int, Faults]
     ) -> Prepared | None:
-        """Check the recipients, and what their mails share; see :class:`~mailbbgun.batches.batching.Form`."""
+        """Check the recipients, and what their mails share; see :class:`~mailbbgun.batches.batching.BatchForm`."""
         found, wrong = check_recipients(given.recipients, given.variables, self._settings, caller)
         faults |= wrong
         if not found:
@@ -86,7 +86,8 @@ class PersonalForm:
         if not caller.has_suppressions:
             return []
         asked = [
-            suppressions.Recipient(caller.tenant_id, caller.tests_only, one.recipient.box.address) for one in tried
+            suppressions.TenantRecipient(caller.tenant_id, caller.tests_only, one.recipient.box.address)
+            for one in tried
         ]
         return sorted({one.address for one in suppressions.suppressed(self._database, asked)})
 

@@ -24,13 +24,13 @@ from mailbbgun.http.bad_input import kind_of, sentences
 from mailbbgun.messages import storing
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.recipients.faults import Faults
-from mailbbgun.suppressions.check import Recipient, suppressed
+from mailbbgun.suppressions.check import TenantRecipient, suppressed
 
 _SCHEMA = NewMessage()
 
 
 class WholeForm:
-    """Prepares batches of whole messages: see :class:`~mailbbgun.batches.batching.Form`."""
+    """Prepares batches of whole messages: see :class:`~mailbbgun.batches.batching.BatchForm`."""
 
     def __init__(self, database: Database, publisher: Publisher, acceptor: Acceptor) -> None:
         self._database, self._publisher, self._acceptor = database, publisher, acceptor
@@ -38,7 +38,7 @@ class WholeForm:
     def prepare(
         self, given: GivenBatch, caller: Caller, batch_id: UUID, now: datetime, faults: dict[int, Faults]
     ) -> Prepared | None:
-        """Check the messages; see :class:`~mailbbgun.batches.batching.Form`."""
+        """Check the messages; see :class:`~mailbbgun.batches.batching.BatchForm`."""
         del now  # each message has its own time
         checked: list[Rows] = []
         indexes = []
@@ -82,7 +82,7 @@ class WholeForm:
         """Return the rows of messages, with deliveries to suppressed recipients ended."""
         if not found[0].has_suppressions:
             return found
-        asked = [Recipient(rows.message["tenant_id"], rows.message["test"], one["address"])
+        asked = [TenantRecipient(rows.message["tenant_id"], rows.message["test"], one["address"])
                  for rows in found for one in rows.deliveries]  # fmt: skip
         addresses = {one.address for one in suppressed(self._database, asked)}
         return [with_suppressed(rows, addresses & {one["address"] for one in rows.deliveries}) for rows in found]

@@ -28,7 +28,7 @@ COLUMNS = ("fault", "tenant", "key", "size", "sha256")
 log = logging.getLogger("mailbbgun.cli")
 
 
-class Fault(NamedTuple):
+class FileFault(NamedTuple):
     """A file or a row without its counterpart, or one that differs from it."""
 
     fault: str  # lost, damaged, orphan, foreign
@@ -77,7 +77,7 @@ def check(deep: bool, repair: bool, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _faults(services: Services, deep: bool, checked: Counter[str]) -> Iterator[Fault]:
+def _faults(services: Services, deep: bool, checked: Counter[str]) -> Iterator[FileFault]:
     """Compare tenant by tenant: the files that are there, then the rows."""
     seen: set[str] = set()
     before = datetime.now(UTC) - timedelta(seconds=YOUNG)
@@ -89,7 +89,7 @@ def _faults(services: Services, deep: bool, checked: Counter[str]) -> Iterator[F
         tenant = _tenant(folder)
         seen.add(folder)
         if tenant is None:
-            yield from (Fault("foreign", one.key, one.size) for one in there)
+            yield from (FileFault("foreign", one.key, one.size) for one in there)
         else:
             yield from _of_tenant(services, tenant, {one.key: one for one in there}, before, deep, checked)
     with services.db.read() as session:
@@ -114,7 +114,7 @@ def _of_tenant(
     before: datetime,
     deep: bool,
     checked: Counter[str],
-) -> Iterator[Fault]:
+) -> Iterator[FileFault]:
     """Compare the files of a tenant with its rows. ``before``: older files must have a row."""
     after = ""
     while True:
@@ -128,10 +128,10 @@ def _of_tenant(
             key = key_of(tenant, row.object_id)
             listed = there.pop(key, None)
             if fault := _of_row(services, row, listed, deep):
-                yield Fault(fault, key, row.size, tenant, row.sha256)
+                yield FileFault(fault, key, row.size, tenant, row.sha256)
     for one in there.values():
         if one.modified < before:
-            yield Fault("orphan", one.key, one.size, tenant)
+            yield FileFault("orphan", one.key, one.size, tenant)
 
 
 def _of_row(services: Services, row: Blob, listed: StoredFile | None, deep: bool) -> str | None:
@@ -156,7 +156,7 @@ def _of_row(services: Services, row: Blob, listed: StoredFile | None, deep: bool
     return None
 
 
-def _repair(services: Services, faults: list[Fault]) -> None:
+def _repair(services: Services, faults: list[FileFault]) -> None:
     for one in faults:
         if one.fault == "damaged":
             services.blobs.copy(one.key, f"{DAMAGED}/{one.key}")

@@ -84,7 +84,7 @@ class Composed(NamedTuple):
         return any(isinstance(piece, File) for piece in self.pieces)
 
 
-class Texts(NamedTuple):
+class MessageTexts(NamedTuple):
     """The texts of one message, with its variables' values in them."""
 
     subject: str
@@ -123,16 +123,16 @@ def compose(content: Content, own: Own) -> Composed:
     return Composed(pieces)
 
 
-def texts_of(content: Content, subject: str, variables: Mapping[str, Any]) -> Texts:
+def texts_of(content: Content, subject: str, variables: Mapping[str, Any]) -> MessageTexts:
     """Return the texts of a message with this subject and these variables.
 
     Raises :class:`TemplateRefused` if a template cannot be rendered with them: accept has seen that it can.
     """
     if not content.templated:
-        return Texts(subject, content.text, content.html, content.amp_html)
+        return MessageTexts(subject, content.text, content.html, content.amp_html)
     # The subject was rendered when the message was accepted.
     rendered = engine.render(engine.Sources("", content.text, content.html), variables)
-    return Texts(subject, rendered.text, rendered.html, content.amp_html)
+    return MessageTexts(subject, rendered.text, rendered.html, content.amp_html)
 
 
 def encoded_size(size: int) -> int:
@@ -164,7 +164,7 @@ class _Nesting:
         self._seed = sha256(message_id.bytes).hexdigest()[:24]
         self._made = 0
 
-    def message(self, content: Content, texts: Texts) -> _Part:
+    def message(self, content: Content, texts: MessageTexts) -> _Part:
         """Return the part that is the whole body."""
         inline = [one for one in content.files if one.inline] if texts.html is not None else []
         forms = [

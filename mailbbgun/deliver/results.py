@@ -19,7 +19,7 @@ from mailbbgun.deliver.retry import released, stopped, too_late
 from mailbbgun.events import record
 from mailbbgun.events.record import Result
 from mailbbgun.messages.publisher import Publisher
-from mailbbgun.suppressions.check import Recipient, suppressed
+from mailbbgun.suppressions.check import TenantRecipient, suppressed
 
 #: Results in one commit, at most.
 BATCH = 500
@@ -82,7 +82,7 @@ class Results:
         :class:`DatabaseUnavailable`; then none has ended.
         """
         asked = {
-            one: Recipient(one.tenant_id, messages[one.message_id].test, one.address)
+            one: TenantRecipient(one.tenant_id, messages[one.message_id].test, one.address)
             for one in claims
             if messages[one.message_id].has_suppressions
         }

@@ -14,18 +14,17 @@ from mailbbgun.core.errors import InvalidInput
 from mailbbgun.database import idempotency
 from mailbbgun.domains import edit, repo, schemas
 from mailbbgun.domains.look import DomainChecks
-from mailbbgun.domains.models import Domain
+from mailbbgun.domains.models import SendingDomain
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs
 from mailbbgun.http.provided import provided
 from mailbbgun.http.responses import created
 from mailbbgun.http.schemas import LOCATION, REPLAYED, Page, Repeatable
-from mailbbgun.http.urls import address_of, next_page
+from mailbbgun.http.urls import NEXT_PAGE, address_of, next_page
 from mailbbgun.services import Services
 
 blueprint = Blueprint("domains", __name__, description="The domains that you send from, and their DKIM keys.")
 
-_LINK = {"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}}
 _NONE = "No such domain."
 _NOT_OWN = "The API key lacks the scope domains, or has senders and the domain is not one of them."
 
@@ -34,7 +33,7 @@ log = logging.getLogger("mailbbgun.domains")
 
 @blueprint.route("/domains", methods=["GET"])
 @blueprint.arguments(Page, location="query")
-@blueprint.response(200, schemas.Domains, headers=_LINK)
+@blueprint.response(200, schemas.Domains, headers=NEXT_PAGE)
 @needs(Scope.DOMAINS)
 def index(page: dict[str, Any]) -> Any:
     """List your sending domains, newest first"""
@@ -158,7 +157,7 @@ def remove_key(domain: str, selector: str) -> Any:
         edit.remove_key(session, _own(session, domain), selector)
 
 
-def _found(session: Session, called: str) -> Domain:
+def _found(session: Session, called: str) -> SendingDomain:
     """Return the caller's domain with this name or id. Raises :class:`NotFound`."""
     try:
         wanted: str | UUID = UUID(called) if len(called) == 36 and "." not in called else edit.domain_name(called)
@@ -170,7 +169,7 @@ def _found(session: Session, called: str) -> Domain:
     return found
 
 
-def _own(session: Session, called: str) -> Domain:
+def _own(session: Session, called: str) -> SendingDomain:
     """Return the caller's domain, to be changed. Raises :class:`NotFound` and :class:`Forbidden`."""
     found = _found(session, called)
     edit.check_own(caller(), found.name)

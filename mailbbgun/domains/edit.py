@@ -22,7 +22,7 @@ from mailbbgun.database.crypto import Vault
 from mailbbgun.domains import repo
 from mailbbgun.domains.keys import KeyPair, new_pairs
 from mailbbgun.domains.look import Plan, Report
-from mailbbgun.domains.models import ACTIVE, PENDING, RETIRED, DKIMKey, Domain
+from mailbbgun.domains.models import ACTIVE, PENDING, RETIRED, DKIMKey, SendingDomain
 from mailbbgun.domains.records import SPF_OF_PRESET, records
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts import repo as smtp_accounts
@@ -51,7 +51,7 @@ def domain_name(text: str) -> str:
 
 def create(
     session: Session, vault: Vault, tenant_id: UUID, domain_id: UUID, name: str, pairs: Sequence[KeyPair]
-) -> Domain:
+) -> SendingDomain:
     """Add a domain of a tenant, with key pairs that wait for their records.
 
     Raises :class:`Conflict` if the tenant has it already, or has too many.
@@ -60,7 +60,7 @@ def create(
     if repo.count(session, tenant_id) >= MOST:
         raise Conflict(f"There are {MOST} domains already, which is the most.")
     now = datetime.now(UTC)
-    made = Domain(id=domain_id, tenant_id=tenant_id, name=name, created_at=now, checked_at=None, findings=[])
+    made = SendingDomain(id=domain_id, tenant_id=tenant_id, name=name, created_at=now, checked_at=None, findings=[])
     try:
         session.add(made)
         session.flush()
@@ -70,7 +70,7 @@ def create(
     return made
 
 
-def rotate(session: Session, vault: Vault, domain: Domain, pairs: Sequence[KeyPair]) -> None:
+def rotate(session: Session, vault: Vault, domain: SendingDomain, pairs: Sequence[KeyPair]) -> None:
     """Add key pairs, which replace those that sign now once their records are seen.
 
     Raises :class:`Conflict` if key pairs wait already.
@@ -80,7 +80,7 @@ def rotate(session: Session, vault: Vault, domain: Domain, pairs: Sequence[KeyPa
     _add(session, vault, domain, pairs, datetime.now(UTC))
 
 
-def check_none_waits(session: Session, domain: Domain) -> None:
+def check_none_waits(session: Session, domain: SendingDomain) -> None:
     """Raise :class:`Conflict` if key pairs of a domain wait for their records."""
     if waiting := [key.selector for key in keys_of(session, domain) if key.state == PENDING]:
         raise Conflict(
@@ -89,7 +89,7 @@ def check_none_waits(session: Session, domain: Domain) -> None:
         )
 
 
-def note(session: Session, domain: Domain, report: Report, *, force: bool = False) -> list[DKIMKey]:
+def note(session: Session, domain: SendingDomain, report: Report, *, force: bool = False) -> list[DKIMKey]:
     """Keep what the DNS says, and activate keys whose record was seen; with ``force`` all that wait.
 
     Returns the keys that sign from now on.
@@ -105,7 +105,7 @@ def note(session: Session, domain: Domain, report: Report, *, force: bool = Fals
     return begun
 
 
-def remove_key(session: Session, domain: Domain, selector: str) -> None:
+def remove_key(session: Session, domain: SendingDomain, selector: str) -> None:
     """Delete a key now. Messages that it would have signed are signed by the one that signs now.
 
     Raises :class:`NotFound`.
@@ -119,7 +119,7 @@ def remove_key(session: Session, domain: Domain, selector: str) -> None:
     repo.remove_key(session, domain.tenant_id, found.id)
 
 
-def keys_of(session: Session, domain: Domain) -> list[DKIMKey]:
+def keys_of(session: Session, domain: SendingDomain) -> list[DKIMKey]:
     """Return the keys of a domain, newest first."""
     return repo.keys(session, domain.tenant_id, [domain.id]).get(domain.id, [])
 
@@ -129,7 +129,7 @@ def removed_at(key: DKIMKey, settings: Settings) -> datetime | None:
     return key.retired_at and key.retired_at + timedelta(days=settings.DKIM_KEEP_DAYS)
 
 
-def plan(session: Session, settings: Settings, domain: Domain, keys: Iterable[DKIMKey]) -> Plan:
+def plan(session: Session, settings: Settings, domain: SendingDomain, keys: Iterable[DKIMKey]) -> Plan:
     """Return what the DNS should have of a domain, by its keys and the tenant's SMTP accounts."""
     accounts, _, _ = smtp_accounts.accounts(session, domain.tenant_id, limit=MOST_ACCOUNTS, offset=0, after=None)
     used = [one for one in accounts if one.enabled and _sends_as(one, domain.name)]
@@ -141,13 +141,13 @@ def plan(session: Session, settings: Settings, domain: Domain, keys: Iterable[DK
     return Plan(domain.name, needed, list(dict.fromkeys(mechanisms)), list(dict.fromkeys(returned)))
 
 
-def shape(domain: Domain, keys: Sequence[DKIMKey]) -> dict[str, Any]:
+def shape(domain: SendingDomain, keys: Sequence[DKIMKey]) -> dict[str, Any]:
     """Return a domain in the form that ``schemas.DomainShape`` takes."""
     shown = {name: getattr(domain, name) for name in ("id", "name", "created_at", "checked_at")}
     return shown | {"signs": any(key.state == ACTIVE for key in keys)}
 
 
-def details(session: Session, settings: Settings, domain: Domain) -> dict[str, Any]:
+def details(session: Session, settings: Settings, domain: SendingDomain) -> dict[str, Any]:
     """Return a domain in the form that ``schemas.DomainDetails`` takes."""
     keys = keys_of(session, domain)
     wanted = plan(session, settings, domain, keys)
@@ -173,7 +173,7 @@ def pairs() -> list[KeyPair]:
     return new_pairs(datetime.now(UTC))
 
 
-def _add(session: Session, vault: Vault, domain: Domain, pairs: Sequence[KeyPair], now: datetime) -> None:
+def _add(session: Session, vault: Vault, domain: SendingDomain, pairs: Sequence[KeyPair], now: datetime) -> None:
     for pair in pairs:
         session.add(
             DKIMKey(

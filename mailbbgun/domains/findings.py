@@ -31,7 +31,7 @@ Texts = Sequence[str] | Unanswered
 
 
 @dataclass(frozen=True, slots=True)
-class Hosts:
+class MailHosts:
     """The servers that take mail for a domain; none, and then ``why``."""
 
     names: Sequence[str]
@@ -157,7 +157,7 @@ def _dmarc(domain: str, name: str, found: Sequence[str], return_paths: Sequence[
     return Finding(DMARC, name, OK, " ".join(words), found)
 
 
-def of_mx(domain: str, there: Hosts | Unanswered) -> Finding:
+def of_mx(domain: str, there: MailHosts | Unanswered) -> Finding:
     """Return what the DNS says about who takes mail for the domain."""
     if isinstance(there, Unanswered):
         return _unknown(MX, domain, there)
@@ -166,7 +166,7 @@ def of_mx(domain: str, there: Hosts | Unanswered) -> Finding:
     return Finding(MX, domain, OK, "Servers take mail for it.", there.names)
 
 
-def of_return_path(domain: str, name: str, there: Hosts | Unanswered) -> Finding:
+def of_return_path(domain: str, name: str, there: MailHosts | Unanswered) -> Finding:
     """Return what the DNS says about a domain that bounces go to. SPF is about this domain."""
     if isinstance(there, Unanswered):
         return _unknown(RETURN_PATH, name, there)

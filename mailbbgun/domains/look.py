@@ -12,7 +12,7 @@ from uuid import UUID
 
 from mailbbgun.core.errors import ConfigurationError, Unavailable
 from mailbbgun.domains import findings
-from mailbbgun.domains.findings import Finding, Hosts, Texts, Unanswered
+from mailbbgun.domains.findings import Finding, MailHosts, Texts, Unanswered
 from mailbbgun.domains.records import PublicKey, key_name
 from mailbbgun.relays.mx import NoAnswer, Resolver, lookup, texts
 from mailbbgun.smtp.outcome import Deferred
@@ -99,7 +99,7 @@ def look(plan: Plan, resolver: Resolver) -> Report:
         said = {name: questions.ask(partial(_texts, name, resolver)) for name in names}
         takes = {name: questions.ask(partial(_hosts, name, resolver)) for name in dict.fromkeys([domain, *returned])}
         known: dict[str, Texts] = {name: answer() for name, answer in said.items()}
-        servers: dict[str, Hosts | Unanswered] = {name: answer() for name, answer in takes.items()}
+        servers: dict[str, MailHosts | Unanswered] = {name: answer() for name, answer in takes.items()}
     of_keys = [findings.of_key(domain, key, known[keys[key.selector]]) for key in plan.keys]
     found = [
         *of_keys,
@@ -142,10 +142,10 @@ def _texts(name: str, resolver: Resolver) -> Texts:
         return Unanswered(str(error))
 
 
-def _hosts(domain: str, resolver: Resolver) -> Hosts | Unanswered:
+def _hosts(domain: str, resolver: Resolver) -> MailHosts | Unanswered:
     found = lookup(domain, resolver)
     if isinstance(found, list):
-        return Hosts([host.name for host in found])
+        return MailHosts([host.name for host in found])
     if isinstance(found, Deferred):
         return Unanswered(found.reply.text)
-    return Hosts((), found.reply.text)
+    return MailHosts((), found.reply.text)

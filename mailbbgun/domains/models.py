@@ -16,7 +16,7 @@ PENDING, ACTIVE, RETIRED = STATES = ("pending", "active", "retired")
 _UNUSED = text("active_from IS NULL")
 
 
-class Domain(Owned, Base):
+class SendingDomain(Owned, Base):
     """A domain that a tenant sends from. The name is in A-labels and lower case."""
 
     __tablename__ = "domains"

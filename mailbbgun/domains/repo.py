@@ -11,32 +11,34 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.database.compiled import CompiledStatement
 from mailbbgun.database.db import Database
-from mailbbgun.domains.models import DKIMKey, Domain
+from mailbbgun.domains.models import DKIMKey, SendingDomain
 
 
 def page(
     session: Session, tenant_id: UUID, *, limit: int, offset: int, after: UUID | None
-) -> tuple[Sequence[Domain], int, UUID | None]:
+) -> tuple[Sequence[SendingDomain], int, UUID | None]:
     """Return a page of a tenant's domains, newest first.
 
     Also returns the number of all its domains, and the last id of the page if more follow.
     """
-    statement = select(Domain).where(Domain.tenant_id == tenant_id)
-    statement = statement.order_by(Domain.id.desc()).offset(offset).limit(limit + 1)
-    found = session.scalars(statement if after is None else statement.where(Domain.id < after)).all()
+    statement = select(SendingDomain).where(SendingDomain.tenant_id == tenant_id)
+    statement = statement.order_by(SendingDomain.id.desc()).offset(offset).limit(limit + 1)
+    found = session.scalars(statement if after is None else statement.where(SendingDomain.id < after)).all()
     shown = found[:limit]
     return shown, count(session, tenant_id), shown[-1].id if shown and len(found) > limit else None
 
 
 def count(session: Session, tenant_id: UUID) -> int:
     """Return how many domains a tenant has."""
-    return session.scalar(select(func.count()).select_from(Domain).where(Domain.tenant_id == tenant_id)) or 0
+    return (
+        session.scalar(select(func.count()).select_from(SendingDomain).where(SendingDomain.tenant_id == tenant_id)) or 0
+    )
 
 
-def domain(session: Session, tenant_id: UUID, called: str | UUID) -> Domain | None:
+def domain(session: Session, tenant_id: UUID, called: str | UUID) -> SendingDomain | None:
     """Return a tenant's domain of this name or id; None if it has none."""
-    its = Domain.id == called if isinstance(called, UUID) else Domain.name == called
-    statement = select(Domain).where(Domain.tenant_id == tenant_id, its)
+    its = SendingDomain.id == called if isinstance(called, UUID) else SendingDomain.name == called
+    statement = select(SendingDomain).where(SendingDomain.tenant_id == tenant_id, its)
     return session.scalar(statement.execution_options(populate_existing=True))
 
 
@@ -54,8 +56,8 @@ def remove(session: Session, tenant_id: UUID, domain_id: UUID) -> None:
     """Delete a domain and its keys."""
     its = (DKIMKey.tenant_id == tenant_id, DKIMKey.domain_id == domain_id)
     session.execute(delete(DKIMKey).where(*its).execution_options(synchronize_session=False))
-    its_own = (Domain.tenant_id == tenant_id, Domain.id == domain_id)
-    session.execute(delete(Domain).where(*its_own).execution_options(synchronize_session=False))
+    its_own = (SendingDomain.tenant_id == tenant_id, SendingDomain.id == domain_id)
+    session.execute(delete(SendingDomain).where(*its_own).execution_options(synchronize_session=False))
 
 
 def remove_key(session: Session, tenant_id: UUID, key_id: UUID) -> None:
@@ -80,9 +82,9 @@ def note_findings(
     session: Session, tenant_id: UUID, domain_id: UUID, found: Sequence[Mapping[str, Any]], now: datetime
 ) -> None:
     """Keep what the DNS says of a domain."""
-    its = (Domain.tenant_id == tenant_id, Domain.id == domain_id)
+    its = (SendingDomain.tenant_id == tenant_id, SendingDomain.id == domain_id)
     values = {"checked_at": now, "findings": [dict(one) for one in found]}
-    session.execute(update(Domain).where(*its).values(**values).execution_options(synchronize_session=False))
+    session.execute(update(SendingDomain).where(*its).values(**values).execution_options(synchronize_session=False))
 
 
 class KeyRow(NamedTuple):
@@ -101,9 +103,9 @@ def signing_keys(session: Session, tenant_ids: Collection[UUID]) -> Sequence[Key
     """Return the keys of these tenants that sign messages, without the private keys."""
     columns = (DKIMKey.id, DKIMKey.selector, DKIMKey.algorithm, DKIMKey.active_from, DKIMKey.retired_at)
     statement = (
-        select(Domain.tenant_id, Domain.name, *columns)
-        .join(DKIMKey, DKIMKey.domain_id == Domain.id)
-        .where(Domain.tenant_id.in_(tenant_ids), DKIMKey.active_from.is_not(None))
+        select(SendingDomain.tenant_id, SendingDomain.name, *columns)
+        .join(DKIMKey, DKIMKey.domain_id == SendingDomain.id)
+        .where(SendingDomain.tenant_id.in_(tenant_ids), DKIMKey.active_from.is_not(None))
     )
     rows = session.execute(statement)
     return [KeyRow(*row) for row in rows]  # type: ignore[arg-type]  # the statement leaves out what is not active yet
@@ -125,23 +127,27 @@ def any_key(database: Database) -> bool:
 
 def unseen(
     session: Session, now: datetime, waits: Sequence[tuple[timedelta, timedelta]], limit: int
-) -> Sequence[Domain]:
+) -> Sequence[SendingDomain]:
     """Return domains of all tenants with a key whose record was not seen yet, the longest unasked first.
 
     ``waits`` are pairs: so long after a key was made, the DNS is asked again so long after the last time.
     """
-    pending = (DKIMKey.domain_id == Domain.id, DKIMKey.active_from.is_(None))
-    asked = func.coalesce(Domain.checked_at, Domain.created_at)
+    pending = (DKIMKey.domain_id == SendingDomain.id, DKIMKey.active_from.is_(None))
+    asked = func.coalesce(SendingDomain.checked_at, SendingDomain.created_at)
     young = [(exists().where(*pending, DKIMKey.created_at > now - age), now - rest) for age, rest in waits]
     due = or_(*(young & (asked <= before) for young, before in young))
-    return session.scalars(select(Domain).where(due).order_by(asked, Domain.id).limit(limit)).all()
+    return session.scalars(select(SendingDomain).where(due).order_by(asked, SendingDomain.id).limit(limit)).all()
 
 
-def claim_check(session: Session, domain: Domain, now: datetime) -> bool:
+def claim_check(session: Session, domain: SendingDomain, now: datetime) -> bool:
     """Note that the DNS is asked about a domain now; return whether nobody else has done so meanwhile."""
-    same = Domain.checked_at.is_(None) if domain.checked_at is None else Domain.checked_at == domain.checked_at
-    its = (Domain.tenant_id == domain.tenant_id, Domain.id == domain.id, same)
-    statement = update(Domain).where(*its).values(checked_at=now).returning(Domain.id)
+    same = (
+        SendingDomain.checked_at.is_(None)
+        if domain.checked_at is None
+        else SendingDomain.checked_at == domain.checked_at
+    )
+    its = (SendingDomain.tenant_id == domain.tenant_id, SendingDomain.id == domain.id, same)
+    statement = update(SendingDomain).where(*its).values(checked_at=now).returning(SendingDomain.id)
     return session.scalar(statement.execution_options(synchronize_session=False)) is not None
 
 

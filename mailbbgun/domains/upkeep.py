@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from mailbbgun.database.db import Database
 from mailbbgun.domains import edit, repo
 from mailbbgun.domains.look import Plan, look
-from mailbbgun.domains.models import Domain
+from mailbbgun.domains.models import SendingDomain
 from mailbbgun.relays.mx import Resolver
 from mailbbgun.settings.settings import Settings
 
@@ -45,7 +45,7 @@ def look_after(database: Database, settings: Settings, resolver: Callable[[], Re
         _look(database, domain, plan, resolver())
 
 
-def _look(database: Database, domain: Domain, plan: Plan, resolver: Resolver) -> None:
+def _look(database: Database, domain: SendingDomain, plan: Plan, resolver: Resolver) -> None:
     report = look(plan, resolver)
     with database.write(domain.tenant_id) as session:
         if repo.domain(session, domain.tenant_id, domain.id) is None:

@@ -10,7 +10,7 @@ from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading
 from mailbbgun.http.provided import provided
 from mailbbgun.http.schemas import Page
-from mailbbgun.http.urls import next_page
+from mailbbgun.http.urls import NEXT_PAGE, next_page
 from mailbbgun.services import Services
 
 blueprint = Blueprint("events", __name__, description="What happened to a message.")
@@ -21,7 +21,7 @@ blueprint = Blueprint("events", __name__, description="What happened to a messag
 @blueprint.response(
     200,
     Timeline,
-    headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}},
+    headers=NEXT_PAGE,
 )
 @blueprint.alt_response(404, description="No such message.")
 @needs(Scope.READ, tests=True)

@@ -10,6 +10,9 @@ from flask import g, request, url_for
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.http.provided import provided
 
+#: How OpenAPI documents the header of :func:`next_page`.
+NEXT_PAGE = {"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}}
+
 _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)
 
 

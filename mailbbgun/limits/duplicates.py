@@ -31,7 +31,7 @@ _FIRST = literal_column(f"{RecentMail.__tablename__}.message_id", Uuid())
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class DuplicateGuard:
     """A claim on a mail: no other like it by the same key for so many ``seconds``."""
 
     digest: str
@@ -47,9 +47,9 @@ class Guard:
 
 def take(
     session: Session,
-    wanted: Mapping[Guard, tuple[UUID, Answer]],
+    wanted: Mapping[DuplicateGuard, tuple[UUID, Answer]],
     unsent: Unsent,
-) -> dict[Guard, tuple[UUID, Answer]]:
+) -> dict[DuplicateGuard, tuple[UUID, Answer]]:
     """Claim mail, each with the id of its message and the answer; the guards must differ.
 
     Return the first message, and its answer, of each mail that another message has claimed. A claim
@@ -69,7 +69,7 @@ def take(
     return {left[digest]: (message_id, response) for digest, message_id, response in found}
 
 
-def give_back(session: Session, guards: Collection[Guard]) -> None:
+def give_back(session: Session, guards: Collection[DuplicateGuard]) -> None:
     """Delete claims of this transaction, because their messages are refused."""
     if guards:
         session.execute(delete(RecentMail).where(RecentMail.guard.in_([guard.digest for guard in guards])))

@@ -12,7 +12,7 @@ from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading
 from mailbbgun.http.provided import provided
-from mailbbgun.http.urls import next_page
+from mailbbgun.http.urls import NEXT_PAGE, next_page
 from mailbbgun.messages import find, repo
 from mailbbgun.messages.schemas import Details, Filters, Messages
 from mailbbgun.services import Services
@@ -26,7 +26,7 @@ blueprint = Blueprint("messages", __name__, description="Messages, and what beca
 @blueprint.response(
     200,
     Messages,
-    headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}},
+    headers=NEXT_PAGE,
 )
 @needs(Scope.READ, tests=True)
 def index(filters: dict[str, Any]) -> Any:

@@ -25,7 +25,7 @@ KEPT_BYTES = 16_000_000
 _M = MESSAGES.c
 
 
-class Stored(NamedTuple):
+class StoredMessage(NamedTuple):
     """A message as it is stored: its MIME, or what that is composed of. Neither: retention deleted it."""
 
     tenant_id: UUID
@@ -80,7 +80,7 @@ class Contents:
                 _, (_, gone) = self._kept.popitem(last=False)
                 self._bytes -= gone
 
-    def messages(self, message_ids: Sequence[UUID], most: int | None = None) -> dict[UUID, Stored]:
+    def messages(self, message_ids: Sequence[UUID], most: int | None = None) -> dict[UUID, StoredMessage]:
         """Return messages by their ids, or only those of at most so many bytes.
 
         Raises :class:`DatabaseUnavailable`.
@@ -91,7 +91,7 @@ class Contents:
         rows = self._database.find(statement, given)
         contents = self.of(content_id for *_, content_id in rows if content_id is not None)
         return {
-            own[0]: Stored(
+            own[0]: StoredMessage(
                 tenant_id,
                 raw,
                 contents.get(content_id),

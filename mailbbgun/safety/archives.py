@@ -20,7 +20,7 @@ _LONGEST_COMMENT = 65_535
 _MOST_UNPACKED, _MOST_RATIO = 1_000_000_000, 100
 
 
-class Entry(NamedTuple):
+class ArchiveEntry(NamedTuple):
     """A file in an archive: its path, and the octets that the archive says it has."""
 
     path: str
@@ -36,7 +36,7 @@ class Listing:
     to it.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ArchiveEntry, ...]
     whole: bool
     before: int
 
@@ -106,11 +106,11 @@ def _listing(tail: bytes, size: int, place: _Place) -> Listing | None:
     return Listing(entries, whole=len(entries) == place.files, before=before)
 
 
-def _entries(tail: bytes, at: int, end: int) -> Iterator[Entry]:
+def _entries(tail: bytes, at: int, end: int) -> Iterator[ArchiveEntry]:
     while at + _ENTRY.size <= end and tail.startswith(b"PK\x01\x02", at):
         _, _, _, _, _, _, _, _, packed, unpacked, name, extra, comment, *_ = _ENTRY.unpack_from(tail, at)
         path = tail[at + _ENTRY.size : at + _ENTRY.size + name].decode("utf-8", "replace")
-        yield Entry(path, packed, unpacked)
+        yield ArchiveEntry(path, packed, unpacked)
         at += _ENTRY.size + name + extra + comment
 
 

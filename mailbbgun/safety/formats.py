@@ -175,7 +175,6 @@ _TEXT_MARKS: tuple[tuple[re.Pattern[bytes], Format], ...] = tuple(
     )
 )
 _LATE_PDF = re.compile(rb"[\r\n]%PDF-\d\.\d")
-_BMP_HEADERS = (b"\x0c\0\0\0", b"\x28\0\0\0", b"\x6c\0\0\0", b"\x7c\0\0\0")
 #: Brands of ISO media files (ISO/IEC 14496-12 §4.3) that are still images.
 _STILL = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 

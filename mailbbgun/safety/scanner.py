@@ -101,7 +101,7 @@ class Scanner:
         return connection
 
 
-class Turns:
+class ScannerTurns:
     """Lets few files at once go to the scanner, and none for a while after it failed.
 
     So a scanner that hangs holds up only a few threads. Thread-safe.

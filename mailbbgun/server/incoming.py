@@ -11,7 +11,7 @@ from gunicorn.http.unreader import IterUnreader  # type: ignore[import-untyped] 
 
 from mailbbgun.http.error_responses import BodyLimit
 from mailbbgun.server.bodies.chunked import FEW, ChunkedBody
-from mailbbgun.server.bodies.content import Content, InMemory
+from mailbbgun.server.bodies.content import BodyContent, InMemory
 from mailbbgun.server.bodies.sized import SizedBody
 from mailbbgun.server.bodies.spool import Spool
 from mailbbgun.server.client_limits import LONGEST_HEAD, SMALL
@@ -234,7 +234,7 @@ class Incoming:
                 break
         return None
 
-    def _complete(self, content: Content) -> Any:
+    def _complete(self, content: BodyContent) -> Any:
         request = self._request
         request.body = content
         if isinstance(content, InMemory):

@@ -19,7 +19,7 @@ from mailbbgun.http.gate import caller, needs
 from mailbbgun.http.provided import provided
 from mailbbgun.http.responses import created
 from mailbbgun.http.schemas import LOCATION, REPLAYED, Page, Repeatable
-from mailbbgun.http.urls import address_of, next_page
+from mailbbgun.http.urls import NEXT_PAGE, address_of, next_page
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import edit, repo, schemas
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
@@ -30,7 +30,6 @@ from mailbbgun.tenants import audit, keys
 
 blueprint = Blueprint("smtp_accounts", __name__, description="The servers your mail leaves through.")
 
-_LINK = {"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}}
 _NONE = "No such account."
 _NAMED = "There is an account of that name, or there are too many."
 _NOT_OWN = {
@@ -48,7 +47,7 @@ log = logging.getLogger("mailbbgun.accounts")
 
 @blueprint.route("/smtp-accounts", methods=["GET"])
 @blueprint.arguments(Page, location="query")
-@blueprint.response(200, schemas.Accounts, headers=_LINK)
+@blueprint.response(200, schemas.Accounts, headers=NEXT_PAGE)
 @needs(Scope.ACCOUNTS)
 def index(page: dict[str, Any]) -> Any:
     """List your SMTP accounts, newest first"""

@@ -11,11 +11,11 @@ from mailbbgun.core.errors import Forbidden, InvalidInput, NotFound, RateLimited
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading
 from mailbbgun.http.provided import provided
-from mailbbgun.http.urls import next_page
+from mailbbgun.http.urls import NEXT_PAGE, next_page
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.services import Services
 from mailbbgun.suppressions import page, repo, schemas, transfer
-from mailbbgun.suppressions.links import Link, UnsubscribeLinks
+from mailbbgun.suppressions.links import UnsubscribeLink, UnsubscribeLinks
 from mailbbgun.suppressions.models import Suppression
 from mailbbgun.suppressions.repo import Entry
 from mailbbgun.suppressions.suppress import suppress
@@ -24,7 +24,6 @@ from mailbbgun.tenants.authenticate import Authenticator
 
 blueprint = Blueprint("suppressions", __name__, description="Recipients that nothing is sent to.")
 
-_LINK = {"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}}
 _CSV = {"type": "string", "format": "binary"}
 _HTML = {"type": "string"}
 _TOO_MANY = "Too many links that are not valid came from this address."
@@ -33,7 +32,7 @@ _LIMITED = "The API key lacks the scope, or has senders or guests, so it may not
 
 @blueprint.route("/suppressions", methods=["GET"])
 @blueprint.arguments(schemas.SuppressionFilters, location="query")
-@blueprint.response(200, schemas.Suppressions, headers=_LINK)
+@blueprint.response(200, schemas.Suppressions, headers=NEXT_PAGE)
 @needs(Scope.READ, tests=True)
 def index(filters: dict[str, Any]) -> Any:
     """List suppressions, newest first"""
@@ -163,7 +162,7 @@ def unsubscribe_now(token: str) -> Response:
     return _html(page.done(_language(), link.address))
 
 
-def _link(token: str) -> Link | None:
+def _link(token: str) -> UnsubscribeLink | None:
     """Return what a token says. Raises :class:`RateLimited` if too many from this client were not ours."""
     link = provided(UnsubscribeLinks).read(token)
     if link is None:

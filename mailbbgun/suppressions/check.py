@@ -18,7 +18,7 @@ from mailbbgun.suppressions.models import SUPPRESSIONS
 from mailbbgun.suppressions.targets import concerning
 
 
-class Recipient(NamedTuple):
+class TenantRecipient(NamedTuple):
     """A recipient of a tenant's message. ``test``: it is a test message."""
 
     tenant_id: UUID
@@ -26,7 +26,7 @@ class Recipient(NamedTuple):
     address: str
 
 
-def suppressed(database: Database, recipients: Collection[Recipient]) -> set[Recipient]:
+def suppressed(database: Database, recipients: Collection[TenantRecipient]) -> set[TenantRecipient]:
     """Return the suppressed ones among recipients, of any tenants, by one statement.
 
     Raises :class:`DatabaseUnavailable`.

@@ -33,7 +33,7 @@ _IDS = 16
 _PURPOSE = b"unsubscribe\0"
 
 
-class Link(NamedTuple):
+class UnsubscribeLink(NamedTuple):
     """What a link says. ``test``: its message is a test message."""
 
     tenant_id: UUID
@@ -42,13 +42,13 @@ class Link(NamedTuple):
     test: bool
 
 
-def token_of(key: bytes, link: Link) -> str:
+def token_of(key: bytes, link: UnsubscribeLink) -> str:
     """Return the token of a link."""
     said = (_TEST if link.test else _LIVE) + link.tenant_id.bytes + link.message_id.bytes + link.address.encode()
     return urlsafe_b64encode(said + _signature(key, said)).rstrip(b"=").decode()
 
 
-def link_of(key: bytes, token: str) -> Link | None:
+def link_of(key: bytes, token: str) -> UnsubscribeLink | None:
     """Return the link of a token; None unless it is exactly what :func:`token_of` made with this key."""
     if len(token) > LONGEST or not token.isascii():
         return None
@@ -63,7 +63,7 @@ def link_of(key: bytes, token: str) -> Link | None:
     if not hmac.compare_digest(signature, _signature(key, said)):
         return None
     kind, tenant, message = said[:1], said[1 : 1 + _IDS], said[1 + _IDS : 1 + 2 * _IDS]
-    return Link(UUID(bytes=tenant), UUID(bytes=message), said[1 + 2 * _IDS :].decode(), kind == _TEST)
+    return UnsubscribeLink(UUID(bytes=tenant), UUID(bytes=message), said[1 + 2 * _IDS :].decode(), kind == _TEST)
 
 
 def _signature(key: bytes, said: bytes) -> bytes:
@@ -83,7 +83,7 @@ class UnsubscribeLinks:
         """Whether links lead anywhere."""
         return bool(self._base)
 
-    def url(self, link: Link) -> str:
+    def url(self, link: UnsubscribeLink) -> str:
         """Return the URL of a link.
 
         The first call reads the key, or makes it. Raises :class:`DatabaseUnavailable`,
@@ -91,7 +91,7 @@ class UnsubscribeLinks:
         """
         return f"{self._base}{PATH}{token_of(self._key, link)}"
 
-    def read(self, token: str) -> Link | None:
+    def read(self, token: str) -> UnsubscribeLink | None:
         """Return what a token says; None if it is not ours. Raises what :meth:`url` does."""
         return link_of(self._key, token)
 

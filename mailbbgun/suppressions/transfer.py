@@ -36,7 +36,7 @@ _MOMENT = Moment()
 
 
 @dataclass(slots=True)
-class Imported:
+class ImportProgress:
     """What an import did: as ``Suppressed``, and the rows that were not taken, each with a sentence."""
 
     added: int = 0
@@ -62,7 +62,7 @@ class Imported:
         self.first = self.first or done.first
 
 
-def read(database: Database, tenant_id: UUID, lines: Iterable[str], *, test: bool = False) -> Imported:
+def read(database: Database, tenant_id: UUID, lines: Iterable[str], *, test: bool = False) -> ImportProgress:
     """Suppress what the rows of a CSV name, 500 in a commit; rows that are wrong are left out.
 
     Commas, semicolons or tabs are between the fields.
@@ -71,7 +71,7 @@ def read(database: Database, tenant_id: UUID, lines: Iterable[str], *, test: boo
     and ``expires_at``. Raises :class:`InvalidInput` if it does not, or if there are too many rows;
     those before stay. Raises :class:`DatabaseUnavailable`.
     """
-    done, waiting = Imported(), list[Entry]()
+    done, waiting = ImportProgress(), list[Entry]()
     try:
         for entry in _entries(lines, done):
             waiting.append(entry)
@@ -101,7 +101,7 @@ def lines_of(stream: Any) -> Iterator[str]:
             raw.detach()
 
 
-def _entries(lines: Iterable[str], done: Imported) -> Iterator[Entry]:
+def _entries(lines: Iterable[str], done: ImportProgress) -> Iterator[Entry]:
     """Yield each entry; note what is wrong with the other rows. Raises :class:`InvalidInput`."""
     taken = 0
     lines = _bounded(lines)

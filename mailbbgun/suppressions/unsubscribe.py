@@ -5,7 +5,7 @@ from mailbbgun.events import log
 from mailbbgun.events.kinds import Kind
 from mailbbgun.messages import repo as messages
 from mailbbgun.suppressions import repo
-from mailbbgun.suppressions.links import Link
+from mailbbgun.suppressions.links import UnsubscribeLink
 from mailbbgun.suppressions.repo import Entry
 from mailbbgun.suppressions.suppress import suppress
 from mailbbgun.suppressions.targets import concerning
@@ -14,7 +14,7 @@ from mailbbgun.suppressions.targets import concerning
 UNSUBSCRIBED = "unsubscribed"
 
 
-def unsubscribe(database: Database, link: Link) -> bool:
+def unsubscribe(database: Database, link: UnsubscribeLink) -> bool:
     """Suppress the recipient of a link, unless it is suppressed for ever; return whether the tenant had none before.
 
     To repeat it changes nothing. The message's timeline tells of it. Raises :class:`DatabaseUnavailable`.

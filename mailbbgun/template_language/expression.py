@@ -52,7 +52,7 @@ _CONSTANTS = frozenset({"true", "false", "none", "True", "False", "None"})
 WORDS = frozenset({"and", "or", "not", "in", "is", "if", "else"})
 
 
-class Wrong(Exception):
+class BadTag(Exception):
     """What is wrong in a tag. The caller knows the line."""
 
 
@@ -65,16 +65,16 @@ class Expression:
         self.loop = loop
 
     def check(self) -> None:
-        """Raise :class:`Wrong` for what the language does not have."""
+        """Raise :class:`BadTag` for what the language does not have."""
         for place, token in enumerate(self.tokens):
             if token.kind == "name":
                 self._check_name(place)
             elif token.kind == "number" and self._is(place - 1, "."):
-                raise Wrong("write an item's number in brackets: `items[0]`.")
+                raise BadTag("write an item's number in brackets: `items[0]`.")
             elif token.kind == "operator":
                 self._check_operator(place)
         if sum(token == Token("operator", "+") for token in self.tokens) > MOST_ADDITIONS:
-            raise Wrong(f"more than {MOST_ADDITIONS} `+` in one tag.")
+            raise BadTag(f"more than {MOST_ADDITIONS} `+` in one tag.")
 
     def _check_name(self, place: int) -> None:
         name = self.tokens[place].value
@@ -83,18 +83,18 @@ class Expression:
             self._check_filter(place, name)
         elif self._is(place - 1, "."):
             if name.startswith("_"):
-                raise Wrong(f"`{name}`: names of parts do not begin with _.")
+                raise BadTag(f"`{name}`: names of parts do not begin with _.")
             if called:
                 self._check_method(place, name)
         elif self._after_is(place):
             if name not in (*TESTS, "not", "in"):
-                raise Wrong(f"there is no test `{name}`.{_nearest(name, TESTS)}")
+                raise BadTag(f"there is no test `{name}`.{_nearest(name, TESTS)}")
             if name in TESTS:
                 self._check_test(place, name)
         elif name == "in" and not self._single_before(place - (place and self.tokens[place - 1].value == "not")):
-            raise Wrong("`in` takes a text or number before it; say so: `item.id|int in ids`, `name|lower in names`.")
+            raise BadTag("`in` takes a text or number before it; say so: `item.id|int in ids`, `name|lower in names`.")
         elif called and name not in WORDS and name not in FUNCTIONS:
-            raise Wrong(f"there is no function `{name}`; there is `range`.")
+            raise BadTag(f"there is no function `{name}`; there is `range`.")
 
     def _single_before(self, place: int) -> bool:
         """Whether the value before ``place`` is a text or number: a list sought in a text is written out each time."""
@@ -112,7 +112,7 @@ class Expression:
 
     def _check_filter(self, place: int, name: str) -> None:
         if name not in FILTERS:
-            raise Wrong(f"there is no filter `{name}`.{_nearest(name, FILTERS)}")
+            raise BadTag(f"there is no filter `{name}`.{_nearest(name, FILTERS)}")
         self._check_given(place, name, FILTERS[name])
         if name == "format":
             self._check_format(place)
@@ -124,7 +124,7 @@ class Expression:
     def _check_format(self, place: int) -> None:
         pattern = self.tokens[place - 2] if place > 1 else None
         if pattern is None or pattern.kind != "text" or "%" in _FORMAT.sub("", pattern.value) or "\\" in pattern.value:
-            raise Wrong(
+            raise BadTag(
                 "write the pattern before `|format`, with widths of at most two digits: `'%.2f'|format(price)`."
             )
 
@@ -133,11 +133,11 @@ class Expression:
         if first is None or first.value != "attribute":
             name = first.value[1:-1] if first and first.kind == "text" else ""
             if FILTERS.get(name) is None or name in _NOT_MAPPED:
-                raise Wrong("write `map(attribute='name')` or `map('upper')`.")
+                raise BadTag("write `map(attribute='name')` or `map('upper')`.")
 
     def _check_method(self, place: int, name: str) -> None:
         if name not in METHODS:
-            raise Wrong(f"there is no method `{name}`.{_nearest(name, METHODS)}")
+            raise BadTag(f"there is no method `{name}`.{_nearest(name, METHODS)}")
         self._check_given(place, name, METHODS[name])
         if name in _VIEWS:
             self._check_view(place, f".{name}()", place + 3)
@@ -145,13 +145,13 @@ class Expression:
     def _check_view(self, place: int, written: str, end: int) -> None:
         ends = end >= len(self.tokens) or self.tokens[end] == Token("name", "if")
         if not self.loop or not ends or self._in_brackets(place):
-            raise Wrong(f"`{written}` stands at the end of a `for`: `{{% for key, value in mapping.items() %}}`.")
+            raise BadTag(f"`{written}` stands at the end of a `for`: `{{% for key, value in mapping.items() %}}`.")
 
     def _check_test(self, place: int, name: str) -> None:
         self._check_given(place, name, LITERALS)
         after = self.tokens[place + 1] if place + 1 < len(self.tokens) else None
         if after and after.kind == "name" and after.value not in WORDS | _CONSTANTS:
-            raise Wrong(f"the test `{name}` takes a text or a number, not `{after.value}`.")
+            raise BadTag(f"the test `{name}` takes a text or a number, not `{after.value}`.")
 
     def _check_given(self, place: int, name: str, allowed: str) -> None:
         """Check what a filter, method or test is given in brackets."""
@@ -159,23 +159,23 @@ class Expression:
             return
         given = self.tokens[place + 2 : self._closing(place + 1)]
         if given and allowed == NOTHING:
-            raise Wrong(f"`{name}` takes nothing in brackets.")
+            raise BadTag(f"`{name}` takes nothing in brackets.")
         for index, token in enumerate(given):
             named = index + 1 < len(given) and given[index + 1].value == "="
             literal = token.kind in ("text", "number") or token.value in _CONSTANTS
             if not (literal or named or token.value in (",", "=", "-")):
-                raise Wrong(f"`{name}` takes only texts and numbers in brackets, not `{token.value}`.")
+                raise BadTag(f"`{name}` takes only texts and numbers in brackets, not `{token.value}`.")
 
     def _check_operator(self, place: int) -> None:
         sign = self.tokens[place].value
         if sign == "**":
-            raise Wrong("`**` is not available.")
+            raise BadTag("`**` is not available.")
         if sign == "*" and not (self._number_before(place) and self._number_after(place)):
-            raise Wrong("`*` takes numbers only; say so of each side: `price|float * quantity|int`.")
+            raise BadTag("`*` takes numbers only; say so of each side: `price|float * quantity|int`.")
         if sign == "+" and self.kept and not (self._number_before(place) or self._number_after(place)):
-            raise Wrong("`+` takes numbers here; say so: `total + price|float`. `~` joins texts.")
+            raise BadTag("`+` takes numbers here; say so: `total + price|float`. `~` joins texts.")
         if sign == "(" and place and self._ends_value(place - 1) and self.tokens[place - 1].kind != "name":
-            raise Wrong("only filters and methods take brackets.")
+            raise BadTag("only filters and methods take brackets.")
         if self.kept and sign in ("(", "[") and not (place and self._ends_value(place - 1)):
             self._check_literal(place)
 
@@ -184,7 +184,7 @@ class Expression:
         inside = self.tokens[place + 1 : self._closing(place)]
         listed = self.tokens[place].value == "[" or has(outside(inside), ",")
         if listed and any(token.kind == "name" and token.value not in _CONSTANTS for token in inside):
-            raise Wrong("a list in `for`, `set` or `with` holds texts and numbers only; give others as variables.")
+            raise BadTag("a list in `for`, `set` or `with` holds texts and numbers only; give others as variables.")
 
     def _ends_value(self, place: int) -> bool:
         token = self.tokens[place]
@@ -204,7 +204,7 @@ class Expression:
                 depth += (token.value in "([") - (token.value in ")]")
                 if not depth:
                     return here
-        raise Wrong("a bracket is not closed.")
+        raise BadTag("a bracket is not closed.")
 
     def _opening(self, place: int) -> int:
         return next(here for here in range(place, -1, -1) if self._opens(here) and self._closing(here) == place)

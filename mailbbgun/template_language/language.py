@@ -14,7 +14,7 @@ Four ideas carry it:
 - ``*``, and ``+`` where the sum is kept, take only numbers: both would repeat or join lists.
 """
 
-from mailbbgun.template_language.expression import Expression, Wrong, has, outside
+from mailbbgun.template_language.expression import BadTag, Expression, has, outside
 from mailbbgun.template_language.tokens import LanguageFault, Token, tags
 
 #: Tags of a template, and blocks inside each other, at most.
@@ -48,7 +48,7 @@ def check(source: str) -> None:
                 Expression(tag.tokens).check()
             else:
                 _check_statement(tag.tokens, blocks)
-        except Wrong as wrong:
+        except BadTag as wrong:
             raise LanguageFault(tag.line, str(wrong)) from None
 
 
@@ -56,17 +56,17 @@ def _check_statement(tokens: list[Token], blocks: list[str]) -> None:
     word = tokens[0].value if tokens and tokens[0].kind == "name" else ""
     rest = tokens[1:]
     if word in _REFUSED:
-        raise Wrong(f"`{word}` is not available: {_REFUSED[word]}.")
+        raise BadTag(f"`{word}` is not available: {_REFUSED[word]}.")
     if word in _BARE:
         if rest:
-            raise Wrong(f"`{word}` stands alone.")
+            raise BadTag(f"`{word}` stands alone.")
         if word.startswith("end") and blocks:
             blocks.pop()
         return
     if word in _OPENERS or (word == "set" and not has(rest, "=")):
         blocks.append(word)
         if len(blocks) > MOST_BLOCKS:
-            raise Wrong(f"more than {MOST_BLOCKS} blocks inside each other.")
+            raise BadTag(f"more than {MOST_BLOCKS} blocks inside each other.")
     if word == "for":
         _check_for(rest)
     elif word in ("if", "elif"):
@@ -74,24 +74,24 @@ def _check_statement(tokens: list[Token], blocks: list[str]) -> None:
     elif word in ("set", "with"):
         _check_kept(word, rest)
     else:
-        raise Wrong(f"`{word}` is not a statement; there are if, elif, else, for, set, with and raw.")
+        raise BadTag(f"`{word}` is not a statement; there are if, elif, else, for, set, with and raw.")
 
 
 def _check_for(tokens: list[Token]) -> None:
     place = next((i for i, token in enumerate(tokens) if token.value == "in" and token.kind == "name"), None)
     if place is None or any(token.kind != "name" and token.value not in "(,)" for token in tokens[:place]):
-        raise Wrong("write `for item in items` or `for key, value in mapping.items()`.")
+        raise BadTag("write `for item in items` or `for key, value in mapping.items()`.")
     looped = tokens[place + 1 :]
     if looped and looped[-1] == Token("name", "recursive"):
-        raise Wrong("`recursive` is not available: write a `for` inside a `for`.")
+        raise BadTag("`recursive` is not available: write a `for` inside a `for`.")
     Expression(looped, kept=True, loop=True).check()
 
 
 def _check_kept(word: str, tokens: list[Token]) -> None:
     place = next((i for i, token in enumerate(tokens) if token.value == "="), len(tokens))
     if any(token.kind != "name" and token.value not in "(,)" for token in tokens[:place]):
-        raise Wrong(f"`{word}` gives a value to a name: `{word} total = 12`.")
+        raise BadTag(f"`{word}` gives a value to a name: `{word} total = 12`.")
     kept = tokens[place + 1 :]
     if word == "set" and has(outside(kept), ","):
-        raise Wrong("`set` keeps one value; give lists as variables.")
+        raise BadTag("`set` keeps one value; give lists as variables.")
     Expression(kept, kept=True).check()

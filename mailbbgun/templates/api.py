@@ -23,7 +23,7 @@ _TAKEN = "There is a template of that name, or there are too many."
 
 
 @blueprint.route("/templates")
-@blueprint.arguments(schemas.Filters, location="query")
+@blueprint.arguments(schemas.TemplateFilters, location="query")
 @blueprint.response(200, schemas.TemplatesShape)
 @needs(Scope.TEMPLATES, tests=True)
 def index(page: dict[str, Any]) -> Any:

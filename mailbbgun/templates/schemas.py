@@ -110,7 +110,7 @@ class NewTemplate(TextsShape):
     )
 
 
-class Filters(Page):
+class TemplateFilters(Page):
     """Which templates to list."""
 
     name = fields.String(load_default=None, metadata={"description": "The one with exactly this name."})

@@ -18,19 +18,18 @@ from mailbbgun.http.gate import caller, needs
 from mailbbgun.http.provided import provided
 from mailbbgun.http.responses import created
 from mailbbgun.http.schemas import LOCATION, REPLAYED, Page, Repeatable
-from mailbbgun.http.urls import address_of, next_page
+from mailbbgun.http.urls import NEXT_PAGE, address_of, next_page
 from mailbbgun.services import Services
 from mailbbgun.tenants import grants, keys, repo, schemas
 from mailbbgun.tenants.models import ApiKey, Tenant
 
 blueprint = Blueprint("tenants", __name__, description="Who may send, and by which keys.")
 
-_LINK = {"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}}
 
 
 @blueprint.route("/audit", methods=["GET"])
 @blueprint.arguments(Page, location="query")
-@blueprint.response(200, schemas.Audit, headers=_LINK)
+@blueprint.response(200, schemas.Audit, headers=NEXT_PAGE)
 @needs(Scope.ACCOUNTS)
 def audit_index(page: dict[str, Any]) -> Any:
     """List who read passwords of your SMTP accounts, newest first"""
@@ -42,7 +41,7 @@ def audit_index(page: dict[str, Any]) -> Any:
 
 @blueprint.route("/tenants", methods=["GET"])
 @blueprint.arguments(Page, location="query")
-@blueprint.response(200, schemas.Tenants, headers=_LINK)
+@blueprint.response(200, schemas.Tenants, headers=NEXT_PAGE)
 @needs(Scope.ADMIN)
 def index(page: dict[str, Any]) -> Any:
     """List tenants, newest first"""
@@ -107,7 +106,7 @@ def change(wanted: dict[str, Any], tenant_id: UUID) -> Any:
 
 @blueprint.route("/tenants/<uuid:tenant_id>/keys", methods=["GET"])
 @blueprint.arguments(Page, location="query")
-@blueprint.response(200, schemas.Keys, headers=_LINK)
+@blueprint.response(200, schemas.Keys, headers=NEXT_PAGE)
 @blueprint.alt_response(404, description="No such tenant.")
 @needs(Scope.ADMIN)
 def key_index(page: dict[str, Any], tenant_id: UUID) -> Any:

@@ -8,7 +8,7 @@ from sqlalchemy import Column, ForeignKeyConstraint, String, Table, Uuid, delete
 from mailbbgun.attachments import expire, find, repo, store, uploads
 from mailbbgun.attachments.find import Reference
 from mailbbgun.attachments.models import ATTACHMENTS, BLOBS, key_of
-from mailbbgun.attachments.store import Stored
+from mailbbgun.attachments.store import StoredFile
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import BlobStoreUnavailable
 from mailbbgun.core.ids import DEFAULT_TENANT
@@ -19,11 +19,11 @@ DAY = 86_400
 WHO = Caller(DEFAULT_TENANT)
 
 
-def take(services: Services, content: bytes) -> Stored:
+def take(services: Services, content: bytes) -> StoredFile:
     return store.take(services.db, services.blobs, DEFAULT_TENANT, [content], most=1000)
 
 
-def named(services: Services, stored: Stored, test: bool = False) -> Reference:
+def named(services: Services, stored: StoredFile, test: bool = False) -> Reference:
     values = {"filename": "x.txt", "content_type": "text/plain", "size": stored.size}
     values |= {"sha256": stored.sha256, "md5": stored.md5}
     with services.db.write(DEFAULT_TENANT) as session:
@@ -81,7 +81,7 @@ def test_using_an_attachment_keeps_it(installed: Services):
     reference = named(installed, take(installed, b"one"))
     age(installed, 31 * DAY)
     [found] = find.files(installed.db, installed.blobs, WHO, [reference], most=1000)
-    assert isinstance(found, find.File)
+    assert isinstance(found, find.FoundFile)
     assert run(installed) == 0
     assert left(installed) == (1, 1, 1)
 
@@ -127,7 +127,7 @@ def test_more_than_one_batch_goes(installed: Services, monkeypatch: pytest.Monke
     assert run(installed) == 7
     assert left(installed) == (5, 5, 5)
     found = find.files(installed.db, installed.blobs, WHO, list(used), most=1000)
-    assert all(isinstance(one, find.File) for one in found)
+    assert all(isinstance(one, find.FoundFile) for one in found)
 
 
 def test_an_upload_of_a_content_that_is_just_deleted_has_a_file_of_its_own(installed: Services):

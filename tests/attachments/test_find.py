@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from mailbbgun.attachments import find, repo, store, uploads
-from mailbbgun.attachments.find import NO_ATTACHMENT, File, Missing, Reference
+from mailbbgun.attachments.find import NO_ATTACHMENT, FoundFile, Missing, Reference
 from mailbbgun.attachments.models import BLOBS, key_of
-from mailbbgun.attachments.store import Stored
+from mailbbgun.attachments.store import StoredFile
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.errors import BlobStoreUnavailable
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
@@ -18,7 +18,7 @@ LIVE, TEST, OTHER = Caller(DEFAULT_TENANT), Caller(DEFAULT_TENANT, kind=KeyKind.
 MOST = 1000
 
 
-def take(services: Services, content: bytes) -> Stored:
+def take(services: Services, content: bytes) -> StoredFile:
     return store.take(services.db, services.blobs, DEFAULT_TENANT, [content], most=MOST)
 
 
@@ -28,11 +28,11 @@ def add(services: Services, test: bool = False, **values: object) -> Reference:
         return Reference(id=repo.add(session, DEFAULT_TENANT, [shown], test=test)[0].id)
 
 
-def named(services: Services, stored: Stored, test: bool = False) -> Reference:
+def named(services: Services, stored: StoredFile, test: bool = False) -> Reference:
     return add(services, test, sha256=stored.sha256, md5=stored.md5, size=stored.size)
 
 
-def files(services: Services, who: Caller, *references: Reference) -> list[File | Missing]:
+def files(services: Services, who: Caller, *references: Reference) -> list[FoundFile | Missing]:
     return find.files(services.db, services.blobs, who, references, most=MOST)
 
 
@@ -48,9 +48,9 @@ def test_files_are_found_by_id_and_digest_in_the_order_of_their_references(insta
         Reference(sha256=one.sha256),
     )
     second, by_id, first, unknown, again, none, nameless = files(installed, LIVE, *references)
-    assert isinstance(second, File)
-    assert isinstance(by_id, File)
-    assert isinstance(first, File)
+    assert isinstance(second, FoundFile)
+    assert isinstance(by_id, FoundFile)
+    assert isinstance(first, FoundFile)
     assert (second.object_id, second.filename, second.content_type) == (two.object_id, "second.bin", None)
     assert (by_id.object_id, by_id.filename, by_id.content_type) == (one.object_id, "x.txt", "text/plain")
     assert (first.object_id, first.filename, first.content_type) == (one.object_id, "first.bin", "image/png")
@@ -75,8 +75,8 @@ def test_a_test_key_finds_only_what_test_keys_have_named(installed: Services):
     digests = [Reference(sha256=one.sha256, filename="x"), Reference(md5=one.md5, filename="x")]
     assert all(isinstance(found, Missing) for found in files(installed, TEST, named(installed, one), *digests))
     its = named(installed, one, test=True)
-    assert all(isinstance(found, File) for found in files(installed, TEST, its, *digests))
-    assert isinstance(files(installed, LIVE, its)[0], File)
+    assert all(isinstance(found, FoundFile) for found in files(installed, TEST, its, *digests))
+    assert isinstance(files(installed, LIVE, its)[0], FoundFile)
 
 
 def test_a_file_that_is_found_is_kept_for_an_hour(installed: Services):
@@ -101,7 +101,7 @@ def test_an_upload_is_checked_once_for_all_that_wait_for_it(installed: Services,
     upload = uploads.key(DEFAULT_TENANT, awaited, test=False)
     installed.blobs.put(upload, [b"one"])
     found = files(installed, LIVE, by_digest, second, first)
-    assert [one.filename for one in found if isinstance(one, File)] == ["z", "y.txt", "x.txt"]
+    assert [one.filename for one in found if isinstance(one, FoundFile)] == ["z", "y.txt", "x.txt"]
     assert installed.blobs.size(upload) is None
     [file] = installed.blobs.keys("")
     assert file.size == 3
@@ -111,7 +111,7 @@ def test_an_attachment_whose_content_came_another_way_waits_no_longer(installed:
     its = add(installed, awaited=f"sha256-{hashlib.sha256(b'one').hexdigest()}")
     one = take(installed, b"one")
     [found] = files(installed, LIVE, its)
-    assert isinstance(found, File)
+    assert isinstance(found, FoundFile)
     with installed.db.read(DEFAULT_TENANT) as session:
         row = find.attachment(session, LIVE, its.id or new_id())
     assert (row.state, row.sha256, row.size) == ("stored", one.sha256, 3)
@@ -124,7 +124,7 @@ def test_an_upload_brings_back_a_file_that_was_lost(installed: Services):
     its = add(installed, awaited=f"sha256-{lost.sha256}")
     installed.blobs.put(uploads.key(DEFAULT_TENANT, f"sha256-{lost.sha256}", test=False), [b"one"])
     [found] = files(installed, LIVE, its)
-    assert isinstance(found, File)
+    assert isinstance(found, FoundFile)
     assert installed.blobs.size(key_of(DEFAULT_TENANT, found.object_id)) == 3
 
 
@@ -147,15 +147,15 @@ def test_an_upload_that_many_messages_name_at_once_is_found_by_all(installed: Se
     awaited = f"md5-{hashlib.md5(b'one').hexdigest()}"
     its = add(installed, awaited=awaited)
     installed.blobs.put(uploads.key(DEFAULT_TENANT, awaited, test=False), [b"one"])
-    found: list[File | Missing] = []
+    found: list[FoundFile | Missing] = []
     threads = [threading.Thread(target=lambda: found.extend(files(installed, LIVE, its))) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({one.object_id for one in found if isinstance(one, File)}) == 1
+    assert len({one.object_id for one in found if isinstance(one, FoundFile)}) == 1
     assert len(found) == 6
-    assert [one.key for one in installed.blobs.keys("")] == [key_of(DEFAULT_TENANT, found[0].object_id)]  # type: ignore[union-attr]
+    assert [one.key for one in installed.blobs.keys("")] == [key_of(DEFAULT_TENANT, found[0].object_id)]  # type: ignore[union-attr]  # no file is missing
 
 
 def test_an_upload_cannot_be_used_while_the_store_is_away_and_nothing_changes(installed: Services):

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from mailbbgun.attachments import repo
-from mailbbgun.attachments.find import File
+from mailbbgun.attachments.find import FoundFile
 from mailbbgun.attachments.inspection import Inspector
-from mailbbgun.attachments.store import Stored
+from mailbbgun.attachments.store import StoredFile
 from mailbbgun.core.errors import FileRefused, ScannerUnavailable, VirusFound
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.safety.scanner import Scanner
@@ -29,18 +29,18 @@ def guarded(services: Services, clamd: Clamd, down: str = "hold") -> Services:
     return replace(services, settings=settings, scanner=Scanner(clamd.url, connect_seconds=2.0, seconds=20.0))
 
 
-def take(inspector: Inspector, content: bytes, name: str = "a.txt", declared: str = "") -> Stored:
+def take(inspector: Inspector, content: bytes, name: str = "a.txt", declared: str = "") -> StoredFile:
     blocks = (content[start : start + 50_000] for start in range(0, len(content), 50_000))
     stored, judged = inspector.take(DEFAULT_TENANT, blocks, name, declared, most=20_000_000, size=len(content))
     assert judged.filename
     return stored
 
 
-def file(stored: Stored, name: str, content_type: str | None = None) -> File:
-    return File(stored.sha256, stored.md5, stored.size, stored.object_id, name, content_type, "unscanned")
+def file(stored: StoredFile, name: str, content_type: str | None = None) -> FoundFile:
+    return FoundFile(stored.sha256, stored.md5, stored.size, stored.object_id, name, content_type, "unscanned")
 
 
-def scan_of(services: Services, stored: Stored) -> str:
+def scan_of(services: Services, stored: StoredFile) -> str:
     with services.db.read(DEFAULT_TENANT) as session:
         found = repo.blob(session, DEFAULT_TENANT, stored.sha256)
         assert found is not None

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from mailbbgun.attachments import repo, store
 from mailbbgun.attachments.models import BLOBS, key_of
-from mailbbgun.attachments.store import AHEAD, Stored
+from mailbbgun.attachments.store import AHEAD, StoredFile
 from mailbbgun.core.errors import BlobStoreUnavailable, TooLarge
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.services import Services
@@ -23,7 +23,7 @@ def pieces(content: bytes) -> Iterator[bytes]:
     yield from (content[start : start + 50_000] for start in range(0, len(content), 50_000))
 
 
-def take(services: Services, content: bytes, tenant=DEFAULT_TENANT, **options) -> Stored:
+def take(services: Services, content: bytes, tenant=DEFAULT_TENANT, **options) -> StoredFile:
     return store.take(services.db, services.blobs, tenant, pieces(content), **{"most": MOST, **options})
 
 

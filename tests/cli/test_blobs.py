@@ -7,7 +7,7 @@ import pytest
 
 from mailbbgun.attachments import store
 from mailbbgun.attachments.models import BLOBS, key_of
-from mailbbgun.attachments.store import Stored
+from mailbbgun.attachments.store import StoredFile
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from tests.cli.conftest import Shell
 
@@ -24,11 +24,11 @@ def folder(shell: Shell) -> Path:
     return made
 
 
-def take(shell: Shell, content: bytes, tenant=DEFAULT_TENANT) -> Stored:
+def take(shell: Shell, content: bytes, tenant=DEFAULT_TENANT) -> StoredFile:
     return store.take(shell.services.db, shell.services.blobs, tenant, [content], most=1000)
 
 
-def path_of(folder: Path, stored: Stored) -> Path:
+def path_of(folder: Path, stored: StoredFile) -> Path:
     return folder / key_of(stored.tenant_id, stored.object_id)
 
 

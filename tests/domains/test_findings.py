@@ -7,7 +7,7 @@ import pytest
 
 from mailbbgun.domains import findings
 from mailbbgun.domains.dkim import ED25519, RSA
-from mailbbgun.domains.findings import Hosts, Unanswered, tags_of
+from mailbbgun.domains.findings import MailHosts, Unanswered, tags_of
 from mailbbgun.domains.records import Record, records
 
 
@@ -91,8 +91,8 @@ def test_the_dmarc_record(there, name, state, words):
 
 
 @pytest.mark.parametrize(("there", "mx", "returned", "words"), [
-    (Hosts(["mx.test"]), "ok", "ok", "only DKIM counts"),
-    (Hosts((), "no such domain"), "missing", "wrong", "no such domain"),
+    (MailHosts(["mx.test"]), "ok", "ok", "only DKIM counts"),
+    (MailHosts((), "no such domain"), "missing", "wrong", "no such domain"),
     (Unanswered("x"), "unknown", "unknown", "x"),
 ])  # fmt: skip
 def test_who_takes_mail_and_bounces(there, mx, returned, words):

@@ -7,7 +7,7 @@ from sqlalchemy import update
 
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.domains import edit, upkeep
-from mailbbgun.domains.models import DKIMKey, Domain
+from mailbbgun.domains.models import DKIMKey, SendingDomain
 from mailbbgun.install import install
 from mailbbgun.relays.mx import Resolver
 from mailbbgun.services import Services, build
@@ -30,7 +30,7 @@ def add(services: Services, name: str, age: timedelta) -> dict:
     then = datetime.now(UTC) - age
     with services.db.write() as session:
         made = edit.create(session, services.vault, DEFAULT_TENANT, new_id(), name, edit.pairs())
-        session.execute(update(Domain).where(Domain.id == made.id).values(created_at=then))
+        session.execute(update(SendingDomain).where(SendingDomain.id == made.id).values(created_at=then))
         session.execute(update(DKIMKey).where(DKIMKey.domain_id == made.id).values(created_at=then))
         return edit.details(session, services.settings, made)
 
@@ -59,7 +59,7 @@ def test_keys_that_are_seen_sign_and_retired_ones_are_removed_when_their_time_is
     with NameServer(keys) as server:
         upkeep.look_after(services.db, services.settings, lambda: Resolver(["127.0.0.1"], server.port))
         with services.db.write() as session:
-            found = edit.keys_of(session, session.get_one(Domain, domain["id"]))
+            found = edit.keys_of(session, session.get_one(SendingDomain, domain["id"]))
             assert {key.state for key in found} == {"active"}
             kept, gone = found
             now = datetime.now(UTC)
@@ -68,5 +68,5 @@ def test_keys_that_are_seen_sign_and_retired_ones_are_removed_when_their_time_is
                 session.execute(update(DKIMKey).where(DKIMKey.id == key.id).values(retired_at=then))
         upkeep.look_after(services.db, services.settings, lambda: Resolver(["127.0.0.1"], server.port))
     with services.db.read() as session:
-        left = edit.keys_of(session, session.get_one(Domain, domain["id"]))
+        left = edit.keys_of(session, session.get_one(SendingDomain, domain["id"]))
         assert [key.selector for key in left] == [kept.selector]

@@ -16,8 +16,8 @@ from mailbbgun.http.uploads.multipart import (
     LONGEST_FILENAME,
     LONGEST_HEADERS,
     MOST_FIELDS,
-    Form,
     FormLimits,
+    FormParser,
     boundary_of,
 )
 from tests.waiting import cpu_of
@@ -38,7 +38,7 @@ def form(*parts: tuple[bytes, bytes], boundary: bytes = b"X") -> bytes:
 
 
 def read(body: bytes, content_type: str = TYPE, limits: FormLimits = LIMITS) -> list[tuple[str, str | None, bytes]]:
-    parts = Form(io.BytesIO(body), content_type, limits)
+    parts = FormParser(io.BytesIO(body), content_type, limits)
     return [(part.name, part.filename, b"".join(parts.blocks())) for part in parts]
 
 
@@ -68,12 +68,12 @@ def test_a_file_keeps_its_bytes_whatever_they_are(content):
 @pytest.mark.parametrize("content", [b"", b"hi\r\n", b"\r\n--XY\r", b"x" * 50])
 def test_a_form_that_drips_is_read_alike(content):
     body = form((FIELD, b"1"), (FILE + b'"a.bin"', content))
-    parts = Form(Dripping(body), TYPE, LIMITS)
+    parts = FormParser(Dripping(body), TYPE, LIMITS)
     assert [(part.name, b"".join(parts.blocks())) for part in parts] == [("field", b"1"), ("file", content)]
 
 
 def test_what_is_left_unread_of_a_part_is_skipped():
-    parts = Form(io.BytesIO(form((FILE + b'"a"', b"x" * 3 * BLOCK), (FIELD, b"1"))), TYPE, LIMITS)
+    parts = FormParser(io.BytesIO(form((FILE + b'"a"', b"x" * 3 * BLOCK), (FIELD, b"1"))), TYPE, LIMITS)
     assert [part.name for part in parts] == ["file", "field"]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from mailbbgun.core.errors import ConfigurationError, ScannerUnavailable
-from mailbbgun.safety.scanner import Scanner, Turns, Verdict
+from mailbbgun.safety.scanner import Scanner, ScannerTurns, Verdict
 from tests.safety.samples import GOOD, zipped
 from tests.servers.clamd import EICAR, MARKER, MOST, Clamd
 from tests.waiting import PATIENCE
@@ -105,7 +105,7 @@ def test_a_url_that_names_no_scanner_is_refused(url: str) -> None:
 
 
 def test_few_files_at_once_go_to_the_scanner() -> None:
-    turns = Turns(most=2)
+    turns = ScannerTurns(most=2)
     with turns.one(0.0), turns.one(0.0):
         with pytest.raises(ScannerUnavailable, match="busy"), turns.one(0.0):
             pytest.fail("it had no turn")
@@ -120,7 +120,7 @@ def test_after_a_failure_the_scanner_is_left_alone_for_a_while(pause: float) -> 
             asked.append(number)
             raise ScannerUnavailable("away")
 
-    asked, turns = list[int](), Turns(most=1, pause=pause)
+    asked, turns = list[int](), ScannerTurns(most=1, pause=pause)
     for number in range(3):
         with pytest.raises(ScannerUnavailable, match="away"):
             ask(number)
@@ -128,7 +128,7 @@ def test_after_a_failure_the_scanner_is_left_alone_for_a_while(pause: float) -> 
 
 
 def test_an_error_of_the_file_says_nothing_about_the_scanner() -> None:
-    turns = Turns(most=1, pause=PATIENCE)
+    turns = ScannerTurns(most=1, pause=PATIENCE)
     for _ in range(2):
         with pytest.raises(KeyError), turns.one(0.0):
             raise KeyError("blob")

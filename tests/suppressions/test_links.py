@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from mailbbgun.suppressions.links import LONGEST, Link, link_of, token_of
+from mailbbgun.suppressions.links import LONGEST, UnsubscribeLink, link_of, token_of
 
 KEY = b"k" * 43
-LINK = Link(UUID(int=1), UUID(int=2**128 - 1), "Ann+Ü@example.com", False)
+LINK = UnsubscribeLink(UUID(int=1), UUID(int=2**128 - 1), "Ann+Ü@example.com", False)
 ALPHABET = ascii_letters + digits + "-_=.+/ %\0é"
 
 

@@ -25,7 +25,7 @@ from mailbbgun.core.errors import InvalidInput, Unavailable
 from mailbbgun.core.ids import new_id
 from mailbbgun.domains import edit, repo
 from mailbbgun.domains.look import LIMIT, DomainChecks
-from mailbbgun.domains.models import Domain
+from mailbbgun.domains.models import SendingDomain
 from mailbbgun.domains.schemas import DomainDetails, DomainShape
 from mailbbgun.routing.routes import resolver
 from mailbbgun.services import Services
@@ -151,7 +151,7 @@ def delete(domain: str, tenant: str, selector: str | None, yes: bool) -> None:
     click.echo(f"deleted {what}")
 
 
-def _found(session: Session, tenant_id: UUID, called: str) -> Domain:
+def _found(session: Session, tenant_id: UUID, called: str) -> SendingDomain:
     """Return the domain with that name or id. Raises :class:`NotFound`."""
     try:
         wanted = uuid(called) or edit.domain_name(called)
@@ -163,7 +163,7 @@ def _found(session: Session, tenant_id: UUID, called: str) -> Domain:
     return found
 
 
-def _shown(services: Services, session: Session, found: Domain) -> dict[str, Any]:
+def _shown(services: Services, session: Session, found: SendingDomain) -> dict[str, Any]:
     shown: dict[str, Any] = DomainDetails().dump(edit.details(session, services.settings, found))
     return shown
 

@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 
 from werkzeug.wsgi import get_input_stream
 
-from mailbbgun.http.uploads.multipart import BLOCK, Form, FormLimits, Part
+from mailbbgun.http.uploads.multipart import BLOCK, FormLimits, FormParser, Part
 
 #: Bytes from the beginning of a file that are kept, so that its type can be seen.
 BEGINNING = 4096
@@ -41,7 +41,7 @@ class UploadedForm:
         """Read and check the body of a request with this WSGI environment.
 
         A part without a name and without content, as browsers send it for a file that was not
-        chosen, is left out. Raises what :class:`Form` raises.
+        chosen, is left out. Raises what :class:`FormParser` raises.
         """
         self._content_type, self._limits = content_type, limits
         self._stream = _seekable(cast(BinaryIO, get_input_stream(environ)))
@@ -70,11 +70,11 @@ class UploadedForm:
                 next(files)
                 yield _after(first, form.blocks())
 
-    def _form(self) -> Form:
-        return Form(self._stream, self._content_type, self._limits)
+    def _form(self) -> FormParser:
+        return FormParser(self._stream, self._content_type, self._limits)
 
 
-def _file_of(part: Part, form: Form) -> FormFile | None:
+def _file_of(part: Part, form: FormParser) -> FormFile | None:
     size, beginning = 0, b""
     for block in form.blocks():
         size += len(block)

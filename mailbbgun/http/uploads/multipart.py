@@ -89,7 +89,7 @@ def boundary_of(content_type: str | None) -> bytes:
     return boundary.encode("ascii")
 
 
-class Form:
+class FormParser:
     """The parts of a form, in their order.
 
     Iterating raises :class:`MalformedForm`, and :class:`TooLarge` for more than the limits allow.

@@ -9,7 +9,7 @@ from typing import Any
 from gunicorn.http.unreader import IterUnreader  # type: ignore[import-untyped]  # it has no types
 
 from mailbbgun.http.error_responses import BodyLimit
-from mailbbgun.server.bodies.content import Content, InMemory
+from mailbbgun.server.bodies.content import BodyContent, InMemory
 from mailbbgun.server.client_limits import SMALL
 from mailbbgun.server.refusal import BARE_LF, Refusal, refusal_of_trailers, too_large
 
@@ -45,7 +45,7 @@ class ChunkedBody:
     """
 
     def __init__(self, reader: Any, limit: BodyLimit) -> None:
-        self.content: Content = InMemory()
+        self.content: BodyContent = InMemory()
         self._reader = reader
         self._limit = limit
         self._pending = bytearray()

@@ -4,7 +4,7 @@ from io import BytesIO
 from typing import Protocol
 
 
-class Content(Protocol):
+class BodyContent(Protocol):
     """What :class:`SizedBody` and :class:`ChunkedBody` write to."""
 
     @property

@@ -1,6 +1,6 @@
 """Decodes bodies whose length is known (RFC 9112 §6.2)."""
 
-from mailbbgun.server.bodies.content import Content, InMemory
+from mailbbgun.server.bodies.content import BodyContent, InMemory
 from mailbbgun.server.client_limits import SMALL
 
 
@@ -8,7 +8,7 @@ class SizedBody:
     """A body whose length is known."""
 
     def __init__(self, length: int) -> None:
-        self.content: Content = InMemory()
+        self.content: BodyContent = InMemory()
         self._left = length
 
     @property
