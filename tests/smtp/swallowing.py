@@ -1,5 +1,6 @@
 """An SMTP server in one thread that takes messages of many connections at once and keeps none of them."""
 
+import math
 import selectors
 import socket
 import threading
@@ -35,9 +36,13 @@ class Conversation:
 
 
 class Swallower:
-    """Listens on `port` of 127.0.0.1; use as a context manager. `conversations` has all there were."""
+    """Listens on `port` of 127.0.0.1; use as a context manager. `conversations` has all there were.
 
-    def __init__(self) -> None:
+    Of a message longer than `pause_at` octets it reads no more than about that until `go_on` is called.
+    """
+
+    def __init__(self, pause_at: float = math.inf) -> None:
+        self._pause_at, self._paused = pause_at, list[Conversation]()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port = self._listener.getsockname()[1]
         self._stopping, self._stop = socket.socketpair()
@@ -52,15 +57,23 @@ class Swallower:
         self._stop.send(b".")
         self._thread.join(PATIENCE)
 
+    def go_on(self) -> None:
+        """Read what is left of the messages that were paused, and pause none from now on."""
+        self._pause_at = math.inf
+        self._stop.send(b"+")
+
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._stopping, selectors.EVENT_READ)
-            stopped = False
-            while not stopped:
+            told = b""
+            while told != b".":
                 for key, _ in selector.select():
                     if key.fileobj is self._stopping:
-                        stopped = True
+                        told = self._stopping.recv(1)
+                        for paused in self._paused:
+                            selector.register(paused.connection, selectors.EVENT_READ, paused)
+                        self._paused.clear()
                     elif key.fileobj is self._listener:
                         connection, _ = self._listener.accept()
                         self.conversations.append(Conversation(connection))
@@ -68,6 +81,9 @@ class Swallower:
                         connection.sendall(b"220 peer.test\r\n")
                     elif octets := key.data.connection.recv(65536):
                         key.data.take(octets)
+                        if key.data.octets > self._pause_at:
+                            selector.unregister(key.data.connection)
+                            self._paused.append(key.data)
                     else:
                         selector.unregister(key.data.connection)
         for end in (self._listener, self._stopping, self._stop, *(one.connection for one in self.conversations)):
