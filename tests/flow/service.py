@@ -208,7 +208,11 @@ class Service:
         else:
             older = "{0} = strftime('%Y-%m-%d %H:%M:%f', {0}, '-' || :seconds || ' seconds') || '000'"
         changes = ", ".join(older.format(name) for name in columns or ("next_attempt_at", "published_at"))
-        self.sql(f"UPDATE deliveries SET {changes} WHERE status = 'PENDING'", seconds=seconds)
+        # In pieces, since the database gives up a statement that changes very many rows.
+        ids = [row[0] for row in self.sql("SELECT id FROM deliveries WHERE status = 'PENDING' ORDER BY id")]
+        for first, last in [(ids[at], ids[at : at + 5000][-1]) for at in range(0, len(ids), 5000)]:
+            those = "status = 'PENDING' AND id BETWEEN :first AND :last"
+            self.sql(f"UPDATE deliveries SET {changes} WHERE {those}", seconds=seconds, first=first, last=last)
 
     def attempts(self, identifier: str) -> list[int]:
         """Return the number of attempts of each delivery, in the order of the recipients."""
