@@ -50,6 +50,11 @@ MODULES = (
     "minio",
     "minijinja",
     "css_inline",
+    "urllib3",
+    "prometheus_client",
+    "slack_sdk",
+    "joserfc",
+    "crawlerdetect",
 )
 
 #: Signals that ask a program to end.
