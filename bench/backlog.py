@@ -32,9 +32,9 @@ from bench.processes.sink import Kind, Sink
 from mailbbgun.database.compiled import InSession
 from mailbbgun.database.idempotency import forget_expired
 from mailbbgun.deliver.claim import claim, next_isolated
-from mailbbgun.events import record
+from mailbbgun.events.changes import record
+from mailbbgun.events.changes.record import Result
 from mailbbgun.events.kinds import Kind as EventKind
-from mailbbgun.events.record import Result
 from mailbbgun.messages.status import DELIVERED
 from mailbbgun.queues.lanes import LANES
 from mailbbgun.sweep.hints import Stranded, hint_again, lost, overdue, unhinted

@@ -11,7 +11,7 @@ from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import Forbidden, NotFound
 from mailbbgun.database.db import Database
 from mailbbgun.database.texts import mailbox_in
-from mailbbgun.events import record
+from mailbbgun.events.changes import record
 from mailbbgun.messages.models import MESSAGES
 
 

@@ -1,10 +1,10 @@
 """Deliver: claims deliveries that are due, sends them, and records how each attempt ended.
 
-In: hints from the queue. Out: results, through ``events/record.py``. Promises: one worker at a time
+In: hints from the queue. Out: results, through ``events/changes/record.py``. Promises: one worker at a time
 has a delivery in hand. Nothing is sent without a journal line before its final dot. A result is
 committed, or else the journal still has it.
 
-Only ``events/record.py`` clears a lease: with the result of its claim, whether ``results`` or, for
+Only ``events/changes/record.py`` clears a lease: with the result of its claim, whether ``results`` or, for
 a worker that is dead or stops, ``sweep/replay.py`` brings that. ``Leases.void_all`` forbids further
 dots while this process stops.
 

@@ -19,7 +19,7 @@ from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.open_message import not_sent, opened
 from mailbbgun.deliver.retry import judge, released, too_late
 from mailbbgun.deliver.transaction import Transaction
-from mailbbgun.events import holding
+from mailbbgun.events.changes import holding
 from mailbbgun.messages.outgoing import NotComposed
 from mailbbgun.routing.circuit_breaker import PROBE_WAIT
 from mailbbgun.smtp.envelope import Envelope

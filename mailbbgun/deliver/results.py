@@ -16,8 +16,8 @@ from mailbbgun.deliver.claim import Claim, Loaded
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
 from mailbbgun.deliver.retry import released, stopped, too_late
-from mailbbgun.events import record
-from mailbbgun.events.record import Result
+from mailbbgun.events.changes import record
+from mailbbgun.events.changes.record import Result
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.suppressions.check import TenantRecipient, suppressed
 

@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from mailbbgun.deliver.claim import Claim
+from mailbbgun.events.changes.record import Result
 from mailbbgun.events.kinds import Kind, Reason
-from mailbbgun.events.record import Result
 from mailbbgun.messages.status import DELIVERED, ERROR, PENDING
 from mailbbgun.relays import simulator
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, Unknown

@@ -1,7 +1,7 @@
 """Storing accepted messages: the statements that insert their rows, deliveries and tags.
 
 Each row begins as ``PENDING``, or as ``ERROR`` if its recipient is suppressed; from then on only
-``events/record.py`` and ``events/stopping.py`` change a status.
+``events/changes/record.py`` and ``events/changes/stopping.py`` change a status.
 ``accept/store.py`` executes the statements, with the first events in the same transaction.
 """
 

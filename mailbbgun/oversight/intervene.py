@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.core.errors import Conflict
 from mailbbgun.database.db import Database
-from mailbbgun.events import record, rescheduling
+from mailbbgun.events.changes import record, rescheduling
 from mailbbgun.messages import find, repo
 from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.lanes import lane_of

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from mailbbgun.database.db import Database
-from mailbbgun.events.stopping import Stopped, stop
+from mailbbgun.events.changes.stopping import Stopped, stop
 from mailbbgun.suppressions import repo
 from mailbbgun.suppressions.repo import Entry
 from mailbbgun.suppressions.targets import is_domain

@@ -17,8 +17,8 @@ from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.context import policy
 from mailbbgun.deliver.journal import FRESH, SUFFIX, Replay, locked, path_of, read
 from mailbbgun.deliver.retry import Policy, judge, lost_unknown, lost_unsent
-from mailbbgun.events import record
-from mailbbgun.events.record import Result
+from mailbbgun.events.changes import record
+from mailbbgun.events.changes.record import Result
 from mailbbgun.messages.models import DELIVERIES, Delivery, Message
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp.outcome import Bounced, Deferred, Outcome, Phase, TooMany, about_smtputf8, classify

@@ -18,7 +18,7 @@ from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.domains import upkeep
 from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.drivers.loop import Loop
-from mailbbgun.events import holding
+from mailbbgun.events.changes import holding
 from mailbbgun.limits import duplicates
 from mailbbgun.messages import repo
 from mailbbgun.messages.retention import Retention

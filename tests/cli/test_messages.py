@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from mailbbgun.app import close, create_app
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.database.db import db_now
-from mailbbgun.events import record
+from mailbbgun.events.changes import record
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages.models import Delivery
 from mailbbgun.queues.models import QueuedHint

@@ -11,7 +11,7 @@ from flask import Flask
 from sqlalchemy import Executable, Uuid, bindparam, delete, exists, false, func, insert, select, text, true, update
 from sqlalchemy.orm import aliased
 
-import mailbbgun.events.record
+import mailbbgun.events.changes.record
 import mailbbgun.events.repo
 import mailbbgun.messages.repo
 import mailbbgun.oversight.api
@@ -249,7 +249,7 @@ def test_a_statement_that_reaches_rows_of_all_tenants_cannot_be_compiled(stateme
 
 # Every comparison that asks for the tenant, as our queries write it.
 FILTER = re.compile(r"(?<![\w.])(?:\w+\.)?\w+\.tenant_id == (?:\w+\.)*\w+")
-MUTATED = (mailbbgun.messages.repo, mailbbgun.events.repo, mailbbgun.events.record)
+MUTATED = (mailbbgun.messages.repo, mailbbgun.events.repo, mailbbgun.events.changes.record)
 
 
 def mutate(module: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -326,7 +326,7 @@ def test_if_queries_forget_to_ask_for_test_data_a_test_key_sees_and_changes_no_l
     hello = {"to": "ann@example.com", "text": "x", "tags": ["t"]}
     live = ask("POST", "/messages", KeyKind.LIVE, json=hello | {"subject": "live secret"}).json["id"]
     ask("POST", "/messages", KeyKind.TEST, json=hello | {"subject": "test"})
-    for module in (mailbbgun.messages.repo, mailbbgun.events.repo, mailbbgun.events.record):
+    for module in (mailbbgun.messages.repo, mailbbgun.events.repo, mailbbgun.events.changes.record):
         monkeypatch.setattr(module, forgetful, lambda *_: [], raising=False)
     calls = [("GET", f"/messages/{live}{path}") for path in ("", "/raw", "/events")]
     calls += [

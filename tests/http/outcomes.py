@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import update
 
 from mailbbgun.core.ids import DEFAULT_TENANT
-from mailbbgun.events import record
+from mailbbgun.events.changes import record
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages.models import Delivery
 

@@ -12,7 +12,7 @@ from mailbbgun.deliver.claim import Loaded, claim
 from mailbbgun.deliver.context import WorkerContext, policy
 from mailbbgun.deliver.deliver import take
 from mailbbgun.deliver.retry import judge
-from mailbbgun.events import holding, record
+from mailbbgun.events.changes import holding, record
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import MESSAGES
 from mailbbgun.messages.outgoing import ComposedMessages

@@ -13,7 +13,7 @@ from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import send, take
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.drivers.loop import Loop
-from mailbbgun.events import holding
+from mailbbgun.events.changes import holding
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Unknown
 from mailbbgun.smtp.reply import Reply

@@ -21,9 +21,9 @@ from mailbbgun.deliver.leases import Leases
 from mailbbgun.deliver.results import Results
 from mailbbgun.deliver.retry import released
 from mailbbgun.deliver.transaction import Transaction
-from mailbbgun.events import record
+from mailbbgun.events.changes import record
+from mailbbgun.events.changes.record import Result
 from mailbbgun.events.kinds import Kind
-from mailbbgun.events.record import Result
 from mailbbgun.messages.models import DELIVERIES, Delivery, Message
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import sum_of

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from mailbbgun.database.db import ascii_lower, db_now
 from mailbbgun.database.texts import domain_of
 from mailbbgun.events import log
+from mailbbgun.events.changes.record import sum_up
 from mailbbgun.events.kinds import Kind, Reason
-from mailbbgun.events.record import sum_up
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.messages.status import ERROR, PENDING
 

@@ -1,0 +1,6 @@
+"""What changes the status of a stored message or delivery. Each change is one transaction with its event.
+
+Files: ``record`` keeps the results of attempts, and what people cancel or retry; ``holding`` holds the mail of
+suspended tenants, and makes it due again; ``rescheduling`` moves the next attempt; ``stopping`` ends
+deliveries to suppressed recipients.
+"""
