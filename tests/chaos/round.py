@@ -25,6 +25,8 @@ SETTINGS = {
     "RETRY_DELAYS": ",".join(["1", "2", "2"] * 5),
     "REFUSED_PAUSE_SECONDS": 1,
 }
+#: Messages a second that the slowest machine sends.
+SLOWEST = 100
 END_SECONDS = 120.0  # from the last message accepted to the end of every delivery
 # Seconds until the round ages all rows by a minute: the sweep finds lost hints only a minute after
 # they were due.
@@ -135,19 +137,23 @@ class Round:
     def settle(self, service: Service) -> None:
         """Wait for the end of every delivery.
 
-        If that needs rows to be aged by a minute, some hints were lost, and the round says so.
+        If that needs rows to be aged by a minute, some hints were lost, and the round says so. They are
+        aged once nothing has ended for a while: not under the hands of workers who get on.
         """
-        began, aged = time.monotonic(), False
+        left, moved, aged = -1, time.monotonic(), False
 
         def ended() -> bool:
-            nonlocal aged
-            if time.monotonic() - began > PATIENCE:
+            nonlocal left, moved, aged
+            # Not from the API, which may still answer 503 after its servers were disturbed.
+            (pending,) = service.sql("SELECT count(*) FROM messages WHERE status = 'PENDING'")[0]
+            if pending != left:
+                left, moved = pending, time.monotonic()
+            elif time.monotonic() - moved > PATIENCE:
                 aged = True
                 service.age(70)
-            # Not from the API, which may still answer 503 after its servers were disturbed.
-            return service.sql("SELECT count(*) FROM messages WHERE status = 'PENDING'") == [(0,)]
+            return bool(pending == 0)
 
-        until(ended, END_SECONDS, "the end of every delivery")
+        until(ended, END_SECONDS + (self.messages or 0) / SLOWEST, "the end of every delivery")
         self.say(*["by the sweep"] * aged)
 
     def pause(self, least: float = 0.1, most: float = 1.5) -> None:
