@@ -26,6 +26,7 @@ from mailbbgun.core.errors import (
     explained,
 )
 from mailbbgun.deliver import workers
+from mailbbgun.events.storage.settled import keep_growing
 from mailbbgun.exposure import check_exposure, taken
 from mailbbgun.services import Services, build, check_durability, make_folder
 from mailbbgun.settings.settings import Settings
@@ -82,6 +83,7 @@ def look(services: Services) -> None:
     """
     try:
         migrations.check(services.db)
+        keep_growing(services.db)
         check_durability(services)
         keys.check(services.db, services.vault)
     except DBAPIError as error:  # for example, tables with our names and other columns

@@ -44,8 +44,10 @@ def test_the_migrations_make_the_schema_of_the_models_and_may_be_repeated(databa
     schema.upgrade(database)
     schema.upgrade(database)
     migrations.check(database)
+    # PostgreSQL lists the partitions of ``events`` as tables.
+    whole = {"include_name": lambda name, kind, _: kind != "table" or not name.startswith("events_")}
     with database.read() as session:
-        assert compare_metadata(MigrationContext.configure(session.connection()), schema.METADATA) == []
+        assert compare_metadata(MigrationContext.configure(session.connection(), opts=whole), schema.METADATA) == []
 
 
 def test_the_migrations_can_be_undone(database):

@@ -24,6 +24,7 @@ from mailbbgun.database import idempotency
 from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.db import Database, wait_at_most
 from mailbbgun.database.idempotency import PATIENCE, KeyClaim
+from mailbbgun.events import batched, log
 from mailbbgun.limits import quota
 
 lines = logging.getLogger("mailbbgun.events")
@@ -78,7 +79,8 @@ class BatchStore:
     def _write(self, new: NewBatch, key_claim: KeyClaim | None) -> Answer | None:
         fault("accept.commit")
         dialect = self._database.dialect
-        steps = [StatementStep(_appended(), [new.row]), *new.steps(dialect)]
+        event = log.appending(dialect, [batched.event(new.row)])
+        steps = [StatementStep(_appended(), [new.row]), *new.steps(dialect), event]
         if key_claim is None and new.per_day is None:
             self._database.commit(steps)  # without a Session, so in one round trip
         else:
@@ -113,7 +115,7 @@ class BatchStore:
 
     @staticmethod
     def _print_line(new: NewBatch) -> None:
-        """Print one log line for the batch. Its messages have no lines and no events of their own yet."""
+        """Print one log line for the batch. Its messages have no lines of their own yet."""
         told = {name: new.row[name] for name in ("tenant_id", "key_id", "messages", "first_id", "last_id")}
         lines.info("batch_accepted", extra={"batch_id": new.row["id"], **told})
 

@@ -95,6 +95,6 @@ class WholeForm:
 def _steps(found: Sequence[Rows], dialect: str) -> list[StatementStep]:
     new = [(rows.message, rows.deliveries) for rows in found]
     contents = {rows.content.id: rows.content for rows in found if rows.content}
-    # Of messages with a batch the first event is not stored (``events/repo.py``), others are.
+    # Of messages with a batch the first event is not stored (``events/batched.py``), others are.
     events = [one for one in log.accepted(new) if one["kind"] != Kind.ACCEPTED.value]
     return storing.steps(dialect, new, [*contents.values()], log.appending(dialect, events))

@@ -163,7 +163,7 @@ def _ascii_lower_sqlite(element: ascii_lower, compiler: SQLCompiler, **kw: Any) 
 # Tables of ours, each with a right that our role lacks on it.
 _LACKING = text(
     "SELECT relname, need FROM pg_class, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS need "
-    "WHERE relnamespace = to_regnamespace(current_schema()) AND relkind = 'r' AND relname = ANY(:ours) "
+    "WHERE relnamespace = to_regnamespace(current_schema()) AND relkind IN ('r', 'p') AND relname = ANY(:ours) "
     "AND NOT has_table_privilege(pg_class.oid, need) ORDER BY 1 LIMIT 1"
 )
 

@@ -1,6 +1,8 @@
 """The kinds of events, and the reasons of failed deliveries (from ``messages/status.py``)."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from mailbbgun.messages.status import Reason as Reason
 
@@ -46,3 +48,30 @@ class Kind(StrEnum):
     HELD = "held"
     #: A person made it due again.
     RETRIED = "retried"
+    #: A worker sends no more by an SMTP account for a while, since it fails.
+    CIRCUIT_OPENED = "circuit_opened"
+    #: A worker sends by the account again.
+    CIRCUIT_CLOSED = "circuit_closed"
+
+
+#: How an attempt may end: what a filter by ``attempted`` stands for. The end of an attempt is its event.
+ATTEMPTED = frozenset({Kind.DELIVERED, Kind.DEFERRED, Kind.REFUSED, Kind.BOUNCED, Kind.EXPIRED, Kind.OUTCOME_UNKNOWN})
+
+#: After these the delivery is not tried again, unless a person asks for it.
+ENDS = frozenset(
+    {
+        Kind.DELIVERED,
+        Kind.BOUNCED,
+        Kind.EXPIRED,
+        Kind.OUTCOME_UNKNOWN,
+        Kind.PARKED,
+        Kind.CANCELLED,
+        Kind.SUPPRESSED,
+        Kind.DUPLICATE,
+    }
+)
+
+
+def ends(kind: Kind, data: Mapping[str, Any]) -> bool:
+    """Return whether an event is final: its delivery has ended. One that names the next attempt has not."""
+    return kind in ENDS and "retry_in" not in data

@@ -20,14 +20,14 @@ from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.db import after_commit, dialect_of
 from mailbbgun.database.sql import rows
 from mailbbgun.events.kinds import Kind, Reason
-from mailbbgun.events.models import EVENTS
+from mailbbgun.events.models import EVENT_COLUMNS, EVENTS
 from mailbbgun.messages.storing import New, copied, given_rows
 
 lines = logging.getLogger("mailbbgun.events")
 
 
 def event(
-    tenant_id: UUID, message_id: UUID, delivery_id: UUID | None, kind: Kind, data: Mapping[str, Any]
+    tenant_id: UUID, message_id: UUID | None, delivery_id: UUID | None, kind: Kind, data: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the row of an event that happens now. Entries of ``data`` that are None are left out."""
     return {
@@ -102,7 +102,6 @@ def log_after_commit(session: Session, events: Sequence[Mapping[str, Any]], keys
 
 @cache
 def _appended(dialect: str) -> CompiledStatement:
-    columns = [column.name for column in EVENTS.columns]
     if dialect == "postgresql":
-        return CompiledStatement(copied(EVENTS, given_rows("events", EVENTS, columns)))
-    return CompiledStatement(insert(EVENTS).values({column: bindparam(column) for column in columns}))
+        return CompiledStatement(copied(EVENTS, given_rows("events", EVENTS, EVENT_COLUMNS)))
+    return CompiledStatement(insert(EVENTS).values({column: bindparam(column) for column in EVENT_COLUMNS}))

@@ -29,7 +29,8 @@ def page(
     message. It is made here of the message's row; its id is the message's own.
     """
     tests = of_test_messages(Event.message_id, tenant_id, tests_only)
-    of_message = and_(Event.tenant_id == tenant_id, Event.message_id == message_id, *tests)
+    its_own = Event.id != message_id  # not that of its batch (``batched.py``)
+    of_message = and_(Event.tenant_id == tenant_id, Event.message_id == message_id, its_own, *tests)
     its = and_(Delivery.tenant_id == tenant_id, *of_test_messages(Delivery.message_id, tenant_id, tests_only))
     stored = session.scalar(select(func.count()).select_from(Event).where(of_message)) or 0
     first = _accepted_with_a_batch(session, tenant_id, message_id, tests_only)

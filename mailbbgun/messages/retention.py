@@ -1,8 +1,8 @@
 """Retention: deletes the bodies of old messages, and later all that is known of them.
 
 Pending messages stay, however old they are. Each batch is a commit of its own, and then others have
-their turn. Contents go with the last message that is made of them; ``attachments/expire.py`` then
-deletes their files.
+their turn. Events stay until EVENT_DAYS. Contents go with the last message that is made of them;
+``attachments/expire.py`` then deletes their files.
 """
 
 import logging
@@ -38,7 +38,7 @@ log = logging.getLogger("mailbbgun.messages")
 class Retention:
     """Deletes what is too old, for one process. The days are counted from when a message was accepted.
 
-    ``body_days``: for bodies; ``metadata_days``: for messages with their deliveries and events. 0: for ever.
+    ``body_days``: for bodies; ``metadata_days``: for messages with their deliveries. 0: for ever.
     """
 
     def __init__(self, database: Database, body_days: int, metadata_days: int) -> None:

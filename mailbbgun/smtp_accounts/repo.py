@@ -157,6 +157,11 @@ def report_circuits(session: Session, worker_id: UUID, open_: Mapping[UUID, Mapp
         session.execute(insert(SMTPCircuit), rows)
 
 
+def paused(session: Session) -> set[UUID]:
+    """Return the accounts whose circuit is open in any worker."""
+    return set(session.scalars(select(SMTPCircuit.account_id).distinct()))
+
+
 def account_named(session: Session, tenant_id: UUID, setting_name: str) -> SMTPAccount | None:
     """Return the account of a tenant with this name; None if there is none."""
     return session.scalar(

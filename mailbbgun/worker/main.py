@@ -20,6 +20,7 @@ from mailbbgun.core.process import (
     version_option,
 )
 from mailbbgun.deliver import journal
+from mailbbgun.events.storage.settled import keep_growing
 from mailbbgun.routing.routes import KEPT
 from mailbbgun.services import Services, build, check_durability, make_folder
 from mailbbgun.settings.settings import Settings
@@ -106,6 +107,7 @@ def start(settings: Settings, *, first: bool = True) -> Services:
     services = build(settings, installed=True)
     wait = partial(patiently, outages=services.outages, wait_if_refused=not first)
     wait(lambda: migrations.check(services.db))
+    wait(lambda: keep_growing(services.db))
     make_folder(settings)
     journal.make_folder(settings.journal_folder)
     wait(lambda: check_durability(services))

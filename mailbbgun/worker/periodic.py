@@ -18,7 +18,7 @@ from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.domains import upkeep
 from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.drivers.loop import Loop
-from mailbbgun.events.changes import holding
+from mailbbgun.events.changes import circuits, holding
 from mailbbgun.limits import duplicates
 from mailbbgun.messages import repo
 from mailbbgun.messages.retention import Retention
@@ -171,7 +171,7 @@ class Periodic:
             log.info("circuit_closed", extra={"account_id": one})
         rows = {one: {"failures": its.failures, "reply": str(its.cause.reply)} for one, its in opened.items()}
         with self._services.db.write() as session:
-            accounts.report_circuits(session, self._context.owner, rows)
+            circuits.report(session, self._context.owner, rows, opened.keys() ^ self._told.keys())
         self._told = opened
 
     def _look_after_domains(self) -> None:

@@ -15,9 +15,9 @@ from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import give_back
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.drivers.loop import THREADS, Loop
+from mailbbgun.events.changes import circuits
 from mailbbgun.routing.send_queue import ROOM_PER_CONNECTION, SendQueue
 from mailbbgun.services import Services
-from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.sweep.mend import Mender
 from mailbbgun.sweep.replay import settle_own
 from mailbbgun.worker.delivery import DeliveryLoop
@@ -124,7 +124,7 @@ class WorkerProcess:
         try:
             with self._services.db.write() as session:
                 workers.leave(session, self.context.owner)
-                accounts.report_circuits(session, self.context.owner, {})
+                circuits.report(session, self.context.owner, {}, ())
         except DatabaseUnavailable as error:
             log.warning("leave_failed", extra={"error": str(error)})
         left = len(self.context.leases.in_hand())

@@ -102,7 +102,7 @@ FOR_ALL = {
     .where(Delivery.id == bindparam("id")),
     "outer joined by its key": select(Event.id)
     .outerjoin(Delivery, Delivery.id == Event.delivery_id)
-    .where(Event.message_id == bindparam("id")),
+    .where(Event.id == bindparam("id")),
     "by ids found by ids": update(DELIVERIES).where(
         DELIVERIES.c.id.in_(select(select(Delivery.id).where(Delivery.message_id == GIVEN.c.id).cte("chosen").c.id))
     ),
