@@ -1,0 +1,257 @@
+"""Rows S14 and S15: the HTTP client reaches only permitted hosts, and always comes to an end."""
+
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import cycle
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from mailbbgun.core.errors import InvalidInput, NotPermitted
+from mailbbgun.core.net import Allowed, Guard, LookUp, system_look_up
+from mailbbgun.outgoing.http import KEPT, HTTPClient, NoAnswer
+from mailbbgun.outgoing.urls import WEB_PORTS, target
+from tests.outgoing.receiver import Receiver, answering, trickling
+from tests.smtp.authority import Authority
+from tests.tenants.canary import Canary
+from tests.waiting import PATIENCE, bounded
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+#: Tests reach only this machine: 127.0.0.2 is allowed and stands for a public address; 127.0.0.1 is not.
+PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"
+
+
+class Client(Protocol):
+    """Makes a client that is closed when the test has ended."""
+
+    def __call__(self, look_up: LookUp = system_look_up, *allowed: str, ca_file: str = "") -> HTTPClient: ...
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    made: list[HTTPClient] = []
+
+    def make(look_up: LookUp = system_look_up, *allowed: str, ca_file: str = "") -> HTTPClient:
+        made.append(HTTPClient(Guard(WEB_PORTS, Allowed.read(allowed or ["127.0.0.0/8"]), look_up), ca_file))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def post(one: HTTPClient, url: str, timeout: float = PATIENCE, **more: bool) -> tuple[int, bytes]:
+    answer = one.post(url, b'{"a": 1}', {"Content-Type": "application/json", "webhook-id": "x"}, timeout, **more)
+    assert answer.seconds >= 0
+    return answer.status, answer.body
+
+
+def failure(one: HTTPClient, url: str, timeout: float = PATIENCE) -> NoAnswer:
+    with bounded("the request"), pytest.raises(NoAnswer) as caught:
+        post(one, url, timeout)
+    assert str(caught.value).isprintable()
+    return caught.value
+
+
+def test_a_request_is_sent_as_given_and_connections_are_used_again(client: Client) -> None:
+    with Receiver(answering(OK)) as server:
+        ours = client()
+        for _ in range(3):
+            assert post(ours, server.url(path="/hook?a=b%20c")) == (200, b"ok")
+        assert server.connections == 1
+        head, _, body = server.requests[0].partition(b"\r\n\r\n")
+        lines = head.decode().splitlines()
+        assert lines[0] == "POST /hook?a=b%20c HTTP/1.1"
+        assert f"Host: 127.0.0.1:{server.port}" in lines
+        assert {"webhook-id: x", "Accept-Encoding: identity"} <= set(lines)
+        assert not any(line.startswith(("User-Agent: python", "Cookie")) for line in lines)
+        assert body == b'{"a": 1}'
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_answer_and_is_not_followed(client: Client, status: int) -> None:
+    with Canary() as inner:
+        to = f"HTTP/1.1 {status} x\r\nLocation: http://127.0.0.1:{inner.port}/\r\nContent-Length: 0\r\n\r\n"
+        with Receiver(answering(to.encode()), host=PUBLIC) as server:
+            assert post(client(), server.url(PUBLIC)) == (status, b"")
+    assert inner.connections == 0
+
+
+def test_four_kib_of_a_body_are_kept_and_its_connection_is_used_again_if_it_ends_soon(client: Client) -> None:
+    long, endless = b"x" * 9000, b"y" * 10_000_000
+    script = answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(long) + long)
+    with Receiver(script) as server, bounded("two requests"):
+        ours = client()
+        assert [post(ours, server.url()) for _ in range(2)] == [(200, long[:KEPT])] * 2
+        assert server.connections == 1
+    script = answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(endless) + endless)
+    with Receiver(script) as server, bounded("two requests"):
+        assert [post(ours, server.url()) for _ in range(2)] == [(200, endless[:KEPT])] * 2
+        assert server.connections == 2
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    with Receiver(answering(chunked)) as server:
+        assert [post(ours, server.url()) for _ in range(2)] == [(200, b"abcde")] * 2
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("begin", "drop"),
+    [
+        (b"", b""),
+        (b"", b"H"),
+        (b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["silence", "status", "headers", "header", "body", "chunks", "until_close", "continue"],
+)
+def test_an_answer_that_trickles_ends_in_time(client: Client, begin: bytes, drop: bytes) -> None:
+    with Receiver(trickling(begin, drop)) as server:
+        found = failure(client(), server.url(), timeout=0.5)
+    assert (found.why, found.sent) in (("timeout", True), ("broken", True))  # a hundred headers are refused before
+
+
+@pytest.mark.parametrize("said", [b"", b"220 mx ESMTP\r\n", b"HTTP/1.1 2x0 OK\r\n\r\n", b"\x16\x03\x01"])
+def test_what_is_no_http_is_an_error_of_the_receiver(client: Client, said: bytes) -> None:
+    def script(receiver: Receiver, connection: socket.socket) -> None:
+        receiver.read(connection)
+        connection.sendall(said)
+
+    with Receiver(script) as server:
+        assert failure(client(), server.url()).why == "broken"
+
+
+def test_a_kept_connection_that_was_closed_is_replaced(client: Client) -> None:
+    def once(receiver: Receiver, connection: socket.socket) -> None:
+        receiver.read(connection)
+        connection.sendall(OK)
+        receiver.read(connection)  # the server takes another request and closes the connection without an answer
+
+    with Receiver(once) as server:
+        ours = client()
+        assert [post(ours, server.url(), repeatable=True) for _ in range(3)] == [(200, b"ok")] * 3
+        assert failure(ours, server.url()).sent  # it was not said to be repeatable
+
+
+def test_each_step_that_fails_has_its_name(client: Client) -> None:
+    with socket.create_server((PRIVATE, 0)) as closed:
+        port = closed.getsockname()[1]
+    assert failure(client(), f"http://127.0.0.1:{port}/").why == "connect"
+
+    def unknown(_host: str, _port: int) -> Sequence[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    assert failure(client(unknown), "http://no.example/").why == "dns"
+    silent = threading.Event()
+
+    def waiting(_host: str, _port: int) -> Sequence[str]:
+        silent.wait(PATIENCE)
+        return ["127.0.0.1"]
+
+    assert failure(client(waiting), "http://silent.example/", timeout=0.2).why == "timeout"
+    silent.set()
+
+
+def test_a_certificate_must_be_the_hosts_and_of_a_known_authority(client: Client, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+
+    def look_up(_host: str, _port: int) -> Sequence[str]:
+        return ["127.0.0.1"]
+
+    with Receiver(answering(OK)) as server:
+        server.context = authority.server("hooks.example.com", "127.0.0.1")
+        ours = client(look_up, ca_file=authority.ca_file)
+        assert post(ours, server.url("hooks.example.com", scheme="https")) == (200, b"ok")
+        assert post(ours, server.url("127.0.0.1", scheme="https")) == (200, b"ok")
+        assert f"Host: hooks.example.com:{server.port}".encode() in server.requests[0]
+        assert failure(ours, server.url("other.example.com", scheme="https")).why == "tls"
+        assert failure(client(look_up), server.url("hooks.example.com", scheme="https")).why == "tls"
+        server.context = authority.server("hooks.example.com", expired=True)
+        fresh = client(look_up, ca_file=authority.ca_file)
+        assert failure(fresh, server.url("hooks.example.com", scheme="https")).why == "tls"
+        assert len(server.requests) == 2
+    with Receiver(lambda _, connection: connection.sendall(OK)) as plain:
+        assert failure(ours, plain.url("hooks.example.com", scheme="https")).why in ("tls", "connect")
+
+
+def test_a_dns_that_changes_its_answer_reaches_no_private_address(client: Client) -> None:
+    """The first answers alternate; each connection goes to an address of the one answer that was judged."""
+    answers: Iterator[Sequence[str]] = cycle([[PUBLIC], [PRIVATE], [PRIVATE, PUBLIC]])
+    lock = threading.Lock()
+
+    def alternating(_host: str, _port: int) -> Sequence[str]:
+        with lock:
+            return next(answers)
+
+    closing = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with Receiver(answering(closing), host=PUBLIC) as server, Canary(port=server.port) as inner:
+        ours, reached = client(alternating, PUBLIC), 0
+        for _ in range(300):
+            with suppress(NotPermitted):
+                reached += post(ours, server.url("rebinding.example"))[0] == 200
+    assert reached == 200
+    assert inner.connections == 0
+
+
+_SPLIT = """
+    http://127.0.0.1/ http://127.1/ http://127.0.1/ http://2130706433/ http://017700000001/ http://0x7f000001/
+    http://0x7f.1/ http://0x7f.0.0.1/ http://0177.0.0.1/ http://127.0.0.0x1/ http://0/ http://0.0.0.0/ http://127.0.0.1./
+    http://localhost/ http://LOCALHOST/ http://localhost./ http://a.localhost/ http://localhost:80/ https://localhost/
+    http://[::1]/ http://[::]/ http://[0:0:0:0:0:0:0:1]/ http://[::ffff:127.0.0.1]/ http://[::ffff:7f00:1]/
+    http://[::127.0.0.1]/ http://[64:ff9b::127.0.0.1]/ http://[64:ff9b::7f00:1]/ http://[64:ff9b:1::7f00:1]/
+    http://[2002:7f00:1::]/ http://[2001::1]/ http://[fe80::1]/ http://[fe80::1%25lo]/ http://[fe80::1%lo]/
+    http://[::1%lo]/ http://[fc00::1]/ http://[fd00:ec2::254]/ http://[fec0::1]/ http://[ff02::1]/
+    http://10.0.0.1/ http://172.16.0.1/ http://192.168.0.1/ http://169.254.169.254/latest/meta-data/
+    http://100.100.100.200/ http://168.63.129.16/ http://192.0.0.192/ http://198.18.0.1/ http://224.0.0.1/
+    http://255.255.255.255/ http://2852039166/ http://0xA9FEA9FE/ http://[::ffff:169.254.169.254]/
+    http://user@127.0.0.1/ http://user:password@localhost/ http://example.com@127.0.0.1/ http://127.0.0.1@example.com/
+    http://example.com%40127.0.0.1/ http://example.com\\\\@127.0.0.1/ http://127.0.0.1\\\\@example.com/
+    http://127.0.0.1#@example.com/ http://127.0.0.1?@example.com/ http:127.0.0.1/ http:/127.0.0.1/ http:///127.0.0.1/
+    http:////127.0.0.1/ //127.0.0.1/ 127.0.0.1 http://①②⑦.⓪.⓪.①/ http://１２７.0.0.1/ http://127。0。0。1/ http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ/
+    http://%31%32%37.0.0.1/ http://127.0.0.1%00.example.com/ http://127.0.0.1%2f.example.com/ http://loc%61lhost/
+    http://127.0.0.1:22/ http://example.com:22/ http://example.com:6379/ http://example.com:0/ http://example.com:65536/
+    http://example.com:80:80/ http://example.com:+80/ http://example.com:８０/ http://example.com:-1/
+    http://[127.0.0.1]/ http://[localhost]/ http://[::1/ http://::1/ http://[::1]x/ http://[::1].example.com/
+    file:///etc/passwd gopher://127.0.0.1:6379/_INFO ftp://127.0.0.1/ dict://127.0.0.1:11211/ ldap://127.0.0.1/
+    unix:///run/x.sock javascript:1 data:text/plain,x jar:http://127.0.0.1!/ http:// https:// http://? http://#x http://.
+""".replace("\\\\", "\\").split()
+SPELLINGS = [*_SPLIT, "", " ", "http://127.0.0.1 /", " http://127.0.0.1/", "http://127.0.0.1\t/",
+    "http://127.0.0.1\r\nHost: x/", "http://exam\u00adple.com/", "http://example.com/\n", "http://a\0b/", "http://[]/",
+    "http://" + "a" * 3000]  # fmt: skip
+
+
+def test_no_spelling_of_a_private_host_is_reached() -> None:
+    assert len(SPELLINGS) >= 80
+    looked_up = []
+
+    def look_up(host: str, _port: int) -> Sequence[str]:
+        looked_up.append(host)
+        return ["127.0.0.1", "::1", "10.0.0.1"]  # whatever a name is, its addresses are judged
+
+    ours = HTTPClient(Guard(WEB_PORTS, Allowed(), look_up))  # it makes no connection
+    for url in [*SPELLINGS, "http://example.com/", "https://rebinding.example:8443/x"]:
+        with pytest.raises(InvalidInput) as caught:
+            ours.post(url, b"{}", {}, PATIENCE)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 500
+        assert "password" not in str(caught.value)
+    assert looked_up == ["example.com", "rebinding.example"]
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("https://example.com", (True, "example.com", 443, "/")),
+        ("HTTP://EXAMPLE.com:8080/a/b?c=d&e", (False, "example.com", 8080, "/a/b?c=d&e")),
+        ("https://xn--bcher-kva.example./x", (True, "xn--bcher-kva.example", 443, "/x")),
+        ("https://[2606:4700:4700::1111]:8443/", (True, "2606:4700:4700::1111", 8443, "/")),
+    ],
+)
+def test_a_url_is_read_into_its_parts(url: str, wanted: tuple[bool, str, int, str]) -> None:
+    assert target(url, Guard(WEB_PORTS)) == wanted
