@@ -8,6 +8,7 @@ from mailbbgun import schema
 from mailbbgun.core import logs
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.core.process import CONTEXT, check_output, explained_exit, printed_or_undone, version_option
+from mailbbgun.events.storage import partitions
 from mailbbgun.events.storage.settled import keep_growing
 from mailbbgun.services import Services, build
 from mailbbgun.startup import load_checked
@@ -24,6 +25,7 @@ def install(services: Services) -> None:
     """
     schema.upgrade(services.db)
     keep_growing(services.db)
+    partitions.make_ahead(services.db)
     with services.db.read() as session:
         new = repo.secret(session, repo.PEPPER) is None
     if new:  # old secrets need their old key: a new one would only hide that it is lost

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mailbbgun.settings.derived import Derived
-from mailbbgun.settings.files import FileSettings
+from mailbbgun.settings.events import EventSettings
 from mailbbgun.settings.timeouts import SMTPTimeouts
 from mailbbgun.settings.values import setting as _setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Derived, FileSettings):
+class Settings(Derived, EventSettings):
     """Every setting of the service. Times are seconds, sizes are bytes."""
 
     VAR: str = _setting(
@@ -221,7 +221,7 @@ class Settings(Derived, FileSettings):
     METADATA_DAYS: int = _setting(
         0,
         "How many days after it was accepted all else is kept of a message that is not pending: who got it, what "
-        "became of it, its events. 0: for ever.",
+        "became of it. 0: for ever. EVENT_DAYS says how long its events are kept.",
         least=0,
         most=36_500,
     )

@@ -19,6 +19,7 @@ from mailbbgun.domains import upkeep
 from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.drivers.loop import Loop
 from mailbbgun.events.changes import circuits, holding
+from mailbbgun.events.storage import partitions
 from mailbbgun.limits import duplicates
 from mailbbgun.messages import repo
 from mailbbgun.messages.retention import Retention
@@ -109,6 +110,7 @@ class Periodic:
             every["retention"] = [Task(60.0, partial(retention.run, self._stop))]
         if settings.METADATA_DAYS:
             every["retention"].append(Task(3600.0, partial(self._forget_batches, settings.METADATA_DAYS)))
+        every["log"] = [Task(600.0, self._keep_log)]  # it may wait for a lock on the whole log
         if db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
         return every
@@ -221,6 +223,13 @@ class Periodic:
         while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
             with self._services.db.write() as session:
                 forgotten = forget_expired(session, self._services.settings.IDEMPOTENCY_SECONDS)
+
+    def _keep_log(self) -> None:
+        """Make the months of the log ahead, and delete those that are too old."""
+        settings = self._services.settings
+        partitions.make_ahead(self._services.db)
+        if days := settings.EVENT_DAYS or settings.METADATA_DAYS:
+            partitions.Expiry(self._services.db, days).run(self._stop)
 
     def _expire_files(self) -> None:
         services = self._services
