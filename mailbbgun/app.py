@@ -58,6 +58,8 @@ from mailbbgun.templates import api as templates
 from mailbbgun.templates.resolve import Templates
 from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
+from mailbbgun.tracking import api as tracking
+from mailbbgun.tracking.keys import TrackingKeys
 
 #: The rooms that have views. Each has a blueprint.
 ROOMS = (
@@ -69,6 +71,7 @@ ROOMS = (
     oversight,
     events,
     suppressions,
+    tracking,
     smtp_accounts,
     domains,
     tenants,
@@ -79,10 +82,14 @@ _SERVICE = ("service.welcome", "service.health", "service.ready")
 #: The pages of recipients, whose links are signed.
 _UNSUBSCRIBE = ("suppressions.ask_to_unsubscribe", "suppressions.unsubscribe_now")
 
+#: The image and the links of tracked mail, whose URLs are signed.
+_TRACKED = ("tracking.opened", "tracking.clicked")
+
 #: Endpoints that need no key: they show nobody's data, or their URL is signed.
 OPEN = (
     *_SERVICE,
     *_UNSUBSCRIBE,
+    *_TRACKED,
     "attachments.put_upload",
     "assets.asset",
     "api-docs.openapi_json",
@@ -164,8 +171,10 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
     links = UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL)
+    keys = TrackingKeys(services.db, services.vault, settings.PUBLIC_URL)
     inspector = Inspector(services)
-    acceptor = Acceptor(settings, store, publisher, Attached(services, inspector), Templates(services.db), links)
+    attached, found = Attached(services, inspector), Templates(services.db)
+    acceptor = Acceptor(settings, store, publisher, attached, found, links, keys)
     batcher = batcher_of(settings, services.db, publisher, acceptor)
     individually = Individually(settings, acceptor, batcher)
     many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
@@ -173,7 +182,7 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
-    doors = (acceptor, batcher, many, quick, links, inspector)
+    doors = (acceptor, batcher, many, quick, links, keys, tracking.Visits(), inspector)
     provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
     for room in ROOMS:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from sqlalchemy.exc import IntegrityError
+
 from mailbbgun.composing.tracking import TrackedURL
 from mailbbgun.database.db import Database
 from mailbbgun.events import log
@@ -31,15 +33,22 @@ def record(database: Database, url: TrackedURL, visit: Visit, *, keep_address: b
         found = repo.find(session, url.message_id)
         if found is None:
             return False
-        which = (found.tenant_id, url.message_id, kind.value, visit.by)
-        if repo.counted(session, *which) >= MOST_EVENTS:
+        if repo.counted(session, found.tenant_id, url.message_id, kind.value, visit.by) >= MOST_EVENTS:
             return False
-    with database.write(found.tenant_id, tests_only=found.test) as session:
-        n = repo.count(session, *which)
+    try:
+        return _append(database, url, visit, found, keep_address)
+    except IntegrityError:  # the message has just been deleted
+        return False
+
+
+def _append(database: Database, url: TrackedURL, visit: Visit, its: repo.Tracked, keep_address: bool) -> bool:
+    kind = Kind.OPENED if url.target is None else Kind.CLICKED
+    with database.write(its.tenant_id, tests_only=its.test) as session:
+        n = repo.count(session, its.tenant_id, url.message_id, kind.value, visit.by)
         if n > MOST_EVENTS:
             return False
         data = {"by": visit.by, "first": n == 1, "url": url.target, "user_agent": visit.agent}
-        event = log.event(found.tenant_id, url.message_id, found.delivery_id, kind, data)
+        event = log.event(its.tenant_id, url.message_id, its.delivery_id, kind, data)
         log.append(session, [event])
         if keep_address and visit.address:
             repo.keep_address(session, event, visit.address)
