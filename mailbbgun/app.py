@@ -28,6 +28,8 @@ from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.domains.look import DomainChecks
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.events import api as events
+from mailbbgun.explain import api as explain
+from mailbbgun.explain.dry_run import DryInspector, DryRun
 from mailbbgun.exposure import check_was_made
 from mailbbgun.http import gate
 from mailbbgun.http.blueprint import SECURITY_SCHEMES, Api
@@ -70,6 +72,7 @@ ROOMS = (
     templates,
     oversight,
     events,
+    explain,
     suppressions,
     tracking,
     smtp_accounts,
@@ -175,14 +178,16 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     inspector = Inspector(services)
     attached, found = Attached(services, inspector), Templates(services.db)
     acceptor = Acceptor(settings, store, publisher, attached, found, links, keys)
+    trying = Acceptor(settings, store, publisher, Attached(services, DryInspector(services)), found, links, keys)
     batcher = batcher_of(settings, services.db, publisher, acceptor)
     individually = Individually(settings, acceptor, batcher)
     many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
+    dry_run = explain.door(DryRun(services, trying, signing[0]))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
-    doors = (acceptor, batcher, many, quick, links, keys, tracking.Visits(), inspector)
+    doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)
     provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
     for room in ROOMS:

@@ -69,8 +69,8 @@ def check(
     """Return the draft of a caller's submission.
 
     ``sources``: the texts of the template that it names. ``link`` makes the link by which a recipient
-    unsubscribes, ``tracker`` tells of tracked links; None: there are no links. Raises :class:`InvalidInput` with all its
-    faults, and :class:`TooLarge` for a template's variables.
+    unsubscribes, ``tracker`` tells of tracked ones; None: there are no links. Raises :class:`InvalidInput` with
+    all its faults, and :class:`TooLarge` for a template's variables.
     """
     wrong: Wrong = {}
     boxes, recipients = _addressed(submission, settings, caller, wrong)

@@ -25,7 +25,8 @@ _TOKEN = re.compile(
 )
 _PART = re.compile(
     r"""(?P<name>[^\t\n\f\r />][^\t\n\f\r />=]*+)
-    (?:[\t\n\f\r ]*+=[\t\n\f\r ]*+(?:"(?P<double>[^"]*+)"|'(?P<single>[^']*+)'|(?P<bare>[^\t\n\f\r "'>][^\t\n\f\r >]*+))?+)?+""",
+    (?:[\t\n\f\r ]*+=[\t\n\f\r ]*+
+    (?:"(?P<double>[^"]*+)"|'(?P<single>[^']*+)'|(?P<bare>[^\t\n\f\r "'>][^\t\n\f\r >]*+))?+)?+""",
     re.VERBOSE,
 )
 #: Elements whose content has no tags but their own end.

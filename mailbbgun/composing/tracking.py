@@ -101,7 +101,10 @@ def tracked(html: str, tracking: Tracking, message_id: UUID, key: bytes, headers
     own links say), that say ``data-track="no"``, or that are tracked already.
     """
     unsubscribing = {
-        url for name, value in headers.items() if name.lower() == "list-unsubscribe" for url in _IN_BRACKETS.findall(value)
+        url
+        for name, value in headers.items()
+        if name.lower() == "list-unsubscribe"
+        for url in _IN_BRACKETS.findall(value)
     }
     ours = tuple(f"{tracking.base}{path}" for path in (OPEN_PATH, CLICK_PATH, "/unsubscribe/"))
 

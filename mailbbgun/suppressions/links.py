@@ -68,7 +68,10 @@ def link_of(key: bytes, token: str) -> UnsubscribeLink | None:
 
 
 def faults(headers: Iterable[str], recipients: int, *, possible: bool) -> Iterator[str]:
-    """Yield why a mail with these headers to so many recipients cannot have a link. ``possible``: links lead somewhere."""
+    """Yield why a mail with these headers, to so many recipients, cannot have a link.
+
+    ``possible``: links lead somewhere.
+    """
     if not possible:
         yield "The setting PUBLIC_URL is empty, so a link would lead nowhere: ask who runs this service."
     if recipients > 1:

@@ -122,7 +122,8 @@ def _record(url: TrackedURL) -> None:
     if request.method == "HEAD" or not provided(Visits).may_record(request.remote_addr):
         return
     services = provided(Services)
-    visit = Visit(visitor(request.headers), agent_of(request.headers), request.remote_addr)
+    headers = dict(request.headers)
+    visit = Visit(visitor(headers), agent_of(headers), request.remote_addr)
     try:
         record(services.db, url, visit, keep_address=services.settings.TRACKING_IP_DAYS > 0)
     except DatabaseUnavailable as error:

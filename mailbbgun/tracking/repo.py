@@ -48,9 +48,7 @@ def counted(session: Session, tenant_id: UUID, message_id: UUID, kind: str, visi
 def count(session: Session, tenant_id: UUID, message_id: UUID, kind: str, visitor: str) -> int:
     """Count one more event; return how many there are with it. The row is locked until the commit."""
     dialect = postgresql if dialect_of(session) == "postgresql" else sqlite
-    new = dialect.insert(COUNTS).values(
-        tenant_id=tenant_id, message_id=message_id, kind=kind, visitor=visitor, n=1
-    )
+    new = dialect.insert(COUNTS).values(tenant_id=tenant_id, message_id=message_id, kind=kind, visitor=visitor, n=1)
     counting = new.on_conflict_do_update(
         index_elements=["message_id", "kind", "visitor"], set_={"n": COUNTS.c.n + 1}
     ).returning(COUNTS.c.n)
@@ -84,5 +82,3 @@ def forget_addresses(session: Session, days: int) -> int:
     chosen = old.order_by(ADDRESSES.c.at).limit(FORGOTTEN).scalar_subquery()
     deleting = delete(ADDRESSES).where(ADDRESSES.c.event_id.in_(chosen)).returning(ADDRESSES.c.event_id)
     return len(session.execute(deleting).all())
-
-

@@ -8,7 +8,7 @@ it is a browser counts as a person.
 import re
 from collections.abc import Mapping
 
-from crawlerdetect import CrawlerDetect
+from crawlerdetect import CrawlerDetect  # type: ignore[import-untyped]  # it has none
 
 PERSON, PROXY, ROBOT = VISITORS = ("person", "proxy", "robot")
 
