@@ -20,25 +20,25 @@ def shown(html):
 
 FOUND = {
     '<a href="u">': '<a href="[u]">',
-        "<A\n title='>' HREF = 'u' x>": "<A\n title='>' HREF = '[u]' x>",
-        "<a href=u>x": "<a href=[u]>x",
-        "<a/href=u/>": "<a/href=[u/]>",
-        '<area href="u"><link href="u"><abbr href="u">': '<area href="[u]"><link href="u"><abbr href="u">',
-        '<a href="u" href="v">': '<a href="[u]" href="v">',
-        '<a data-href="u" xhref="v">': '<a data-href="u" xhref="v">',
-        '<a href="?a=1&amp;b=2&copy=3&#38;&lt">': '<a href="[?a=1&b=2&copy=3&<]">',
-        '<!-- <a href="u"> --><a href="v">': '<!-- <a href="u"> --><a href="[v]">',
-        '<!--[if mso]><a href="u"><![endif]--!><a href="v">': '<!--[if mso]><a href="u"><![endif]--!><a href="[v]">',
-        '<!--><a href="v">': '<!--><a href="[v]">',
-        '<!-- <a href="u">': '<!-- <a href="u">',
-        '<?php "<a href=u>" ?>': '<?php "<a href=u>" ?>',
-        '<script>"<a href=u>"</scripts></script ><a href=v>': '<script>"<a href=u>"</scripts></script ><a href=[v]>',
-        "<STYLE><a href=u></style><a href=v>": "<STYLE><a href=u></style><a href=[v]>",
-        "<textarea><a href=u></textarea>": "<textarea><a href=u></textarea>",
-        "<title><a href=u>": "<title><a href=u>",
-        "a < b <a href=u> </a href=v>": "a < b <a href=[u]> </a href=v>",
-        '<a href="u': '<a href="u',
-        "<a href=>x</a><a href>y</a>": "<a href=>x</a><a href>y</a>",
+    "<A\n title='>' HREF = 'u' x>": "<A\n title='>' HREF = '[u]' x>",
+    "<a href=u>x": "<a href=[u]>x",
+    "<a/href=u/>": "<a/href=[u/]>",
+    '<area href="u"><link href="u"><abbr href="u">': '<area href="[u]"><link href="u"><abbr href="u">',
+    '<a href="u" href="v">': '<a href="[u]" href="v">',
+    '<a data-href="u" xhref="v">': '<a data-href="u" xhref="v">',
+    '<a href="?a=1&amp;b=2&copy=3&#38;&lt">': '<a href="[?a=1&b=2&copy=3&<]">',
+    '<!-- <a href="u"> --><a href="v">': '<!-- <a href="u"> --><a href="[v]">',
+    '<!--[if mso]><a href="u"><![endif]--!><a href="v">': '<!--[if mso]><a href="u"><![endif]--!><a href="[v]">',
+    '<!--><a href="v">': '<!--><a href="[v]">',
+    '<!-- <a href="u">': '<!-- <a href="u">',
+    '<?php "<a href=u>" ?>': '<?php "<a href=u>" ?>',
+    '<script>"<a href=u>"</scripts></script ><a href=v>': '<script>"<a href=u>"</scripts></script ><a href=[v]>',
+    "<STYLE><a href=u></style><a href=v>": "<STYLE><a href=u></style><a href=[v]>",
+    "<textarea><a href=u></textarea>": "<textarea><a href=u></textarea>",
+    "<title><a href=u>": "<title><a href=u>",
+    "a < b <a href=u> </a href=v>": "a < b <a href=[u]> </a href=v>",
+    '<a href="u': '<a href="u',
+    "<a href=>x</a><a href>y</a>": "<a href=>x</a><a href>y</a>",
 }
 
 
@@ -48,11 +48,11 @@ def test_links_are_found_where_browsers_find_them():
 
 WITH_IMAGE = {
     "<body>x</BODY></html>": "<body>x|</BODY></html>",
-        "<html>x</html>": "<html>x|</html>",
-        "x": "x|",
-        "<!-- </body> -->x": "<!-- </body> -->x|",
-        "<body></body>x</body >": "<body></body>x|</body >",
-        "<body></body><a href=u>y": "<body></body><a href=[u]>y|",
+    "<html>x</html>": "<html>x|</html>",
+    "x": "x|",
+    "<!-- </body> -->x": "<!-- </body> -->x|",
+    "<body></body>x</body >": "<body></body>x|</body >",
+    "<body></body><a href=u>y": "<body></body><a href=[u]>y|",
 }
 
 

@@ -46,17 +46,3 @@ def test_a_dry_run_refuses_what_a_real_request_would(door):
     wrong(missing, "attachments.0.sha256")
     wrong(dry(door, GOOD, dry_run="maybe"), "dry_run")
     wrong(dry(door, GOOD, dryrun="true"), "dryrun")
-
-
-def test_a_dry_run_names_the_account_and_why(door, tag):
-    for name, priority in (("first", 1), ("second", 2)):
-        account = {"setting_name": f"{name}-{tag}", "smtp_host": "smtp.example.com", "priority": priority}
-        made = door.call("POST", "/smtp-accounts", json=account | {"from_email": f"{tag}.example"})
-        assert made.status_code == 201, made.text
-    try:
-        (found,) = dry(door, GOOD | {"from": f"shop@{tag}.example"}).json()["recipients"]
-        assert (found["way"], found["account"]) == ("accounts", f"first-{tag}")
-        assert "comes first by its priority, 1, before 1 more" in found["why"]
-    finally:
-        for one in door.get("/smtp-accounts")["smtp_accounts"]:
-            door.call("DELETE", f"/smtp-accounts/{one['id']}")

@@ -26,6 +26,11 @@ def test_the_ways_of_messages_are_explained(embedded_settings):
         later = service.post(**{"from": "a@works.test", "to": "x@example.test", "send_at": at})["id"]
         assert [why(service, later)["code"], why(service, later)["also"][0]["code"]] == ["scheduled", "no_workers"]
         assert why(service, sent)["code"] == "no_workers"
+        body = {"from": "a@works.test", "to": "x@example.test", "subject": "Hello", "text": "Hi"}
+        dry = service.http.post(f"{service.url}/messages?dry_run=true", json=body).json()
+        (recipient,) = dry["recipients"]
+        assert (recipient["way"], recipient["account"]) == ("accounts", "works")
+        assert "comes first by its priority" in recipient["why"]
         service.start_worker()
         service.ended(sent, "DELIVERED")
         assert why(service, sent)["code"] == "delivered"
