@@ -28,6 +28,8 @@ from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.domains.look import DomainChecks
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.events import api as events
+from mailbbgun.explain import api as explain
+from mailbbgun.explain.dry_run import DryInspector, DryRun
 from mailbbgun.exposure import check_was_made
 from mailbbgun.http import gate
 from mailbbgun.http.blueprint import SECURITY_SCHEMES, Api
@@ -58,6 +60,8 @@ from mailbbgun.templates import api as templates
 from mailbbgun.templates.resolve import Templates
 from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
+from mailbbgun.tracking import api as tracking
+from mailbbgun.tracking.keys import TrackingKeys
 
 #: The rooms that have views. Each has a blueprint.
 ROOMS = (
@@ -68,7 +72,9 @@ ROOMS = (
     templates,
     oversight,
     events,
+    explain,
     suppressions,
+    tracking,
     smtp_accounts,
     domains,
     tenants,
@@ -79,10 +85,14 @@ _SERVICE = ("service.welcome", "service.health", "service.ready")
 #: The pages of recipients, whose links are signed.
 _UNSUBSCRIBE = ("suppressions.ask_to_unsubscribe", "suppressions.unsubscribe_now")
 
+#: The image and the links of tracked mail, whose URLs are signed.
+_TRACKED = ("tracking.opened", "tracking.clicked")
+
 #: Endpoints that need no key: they show nobody's data, or their URL is signed.
 OPEN = (
     *_SERVICE,
     *_UNSUBSCRIBE,
+    *_TRACKED,
     "attachments.put_upload",
     "assets.asset",
     "api-docs.openapi_json",
@@ -164,16 +174,20 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
     links = UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL)
+    keys = TrackingKeys(services.db, services.vault, settings.PUBLIC_URL)
     inspector = Inspector(services)
-    acceptor = Acceptor(settings, store, publisher, Attached(services, inspector), Templates(services.db), links)
+    attached, found = Attached(services, inspector), Templates(services.db)
+    acceptor = Acceptor(settings, store, publisher, attached, found, links, keys)
+    trying = Acceptor(settings, store, publisher, Attached(services, DryInspector(services)), found, links, keys)
     batcher = batcher_of(settings, services.db, publisher, acceptor)
     individually = Individually(settings, acceptor, batcher)
     many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
+    dry_run = explain.door(DryRun(services, trying, signing[0]))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
-    doors = (acceptor, batcher, many, quick, links, inspector)
+    doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)
     provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
     for room in ROOMS:

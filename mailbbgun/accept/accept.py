@@ -31,6 +31,7 @@ from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
 from mailbbgun.suppressions.links import UnsubscribeLink, UnsubscribeLinks
 from mailbbgun.templates.resolve import Templates
+from mailbbgun.tracking.keys import Tracker, TrackingKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,10 @@ class Acceptor:
         attached: Attached,
         templates: Templates,
         links: UnsubscribeLinks | None = None,
+        tracking: TrackingKeys | None = None,
     ) -> None:
         self._settings = settings
+        self._tracking = tracking
         self._links = links
         self._templates = templates
         self._attached = attached
@@ -137,7 +140,8 @@ class Acceptor:
             sources = self._templates.resolve(caller, submission.template, submission.locale)
         link = self.link(caller)
         own = partial(link, message_id) if link else None
-        draft = check(submission, options, self._settings, caller, sources, own, sharing)
+        tracker = self.tracker(message_id) if submission.tracked else None
+        draft = check(submission, options, self._settings, caller, sources, own, sharing, tracker)
         if (submission.attachments or submission.brought) and draft.content:
             files = self._attached.files(submission.attachments, caller, submission.brought)
             draft = replace(draft, content=replace(draft.content, files=files))
@@ -162,6 +166,13 @@ class Acceptor:
         return lambda message_id, address: links.url(
             UnsubscribeLink(caller.tenant_id, message_id, address, caller.tests_only)
         )
+
+    def tracker(self, message_id: UUID) -> Tracker | None:
+        """Return what tracks a message; None if there are no links, since PUBLIC_URL is empty.
+
+        Raises :class:`DatabaseUnavailable`, :class:`SecretUnreadable`.
+        """
+        return self._tracking.tracker(message_id) if self._tracking and self._tracking.possible else None
 
     def rows(
         self,
@@ -247,8 +258,9 @@ def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:
         asked["message_id"] = asked.pop("message_id_header")  # its old name is part of old fingerprints
     if isinstance(submission, Raw):
         asked["mime"] = hashlib.sha256(submission.mime).hexdigest()
-    if isinstance(submission, Fields) and not submission.unsubscribe:
-        del asked["unsubscribe"]
+    for name in ("unsubscribe", "track_opens", "track_clicks"):
+        if not asked.get(name, True):
+            del asked[name]
     return {name: value for name, value in asked.items() if value not in (None, (), {})}
 
 

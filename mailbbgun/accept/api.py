@@ -58,6 +58,25 @@ class ManyDoor:
     accept: Callable[[Fields, Options, Caller], Response]
 
 
+@dataclass(frozen=True, slots=True)
+class DryRunDoor:
+    """Answers what would become of a message. The room ``explain``, which is above this one, gives it."""
+
+    answer: Callable[[Fields, Options, Caller], Response]
+
+
+class Manner(Schema):
+    """The query: whether to send the message at all."""
+
+    dry_run = fields.Boolean(
+        load_default=False,
+        metadata={
+            "description": "Only say what would become of the message: its MIME, size, suppressed recipients, account "
+            "and authentication. Nothing is stored or sent, and no quota or Idempotency-Key is used."
+        },
+    )
+
+
 _BINARY = {"type": "array", "items": {"type": "string", "format": "binary"}}
 _FORM = {
     "type": "object",
@@ -88,8 +107,14 @@ def _check_length() -> None:
 @blueprint.arguments(NewMessage, example={"to": "ann@example.com", "subject": "Hello", "text": "It works."})
 @blueprint.doc(requestBody={"content": {"multipart/form-data": {"schema": _FORM}}})
 @blueprint.arguments(Repeatable, location="headers")
+@blueprint.arguments(Manner, location="query")
 @blueprint.response(
     201, Answer, description="Stored durably; it will be delivered or you can read why not.", headers=_HEADERS
+)
+@blueprint.alt_response(
+    200,
+    schema={"type": "object"},
+    description="With `dry_run`: what would become of the message. Nothing is stored.",
 )
 @blueprint.alt_response(
     202,
@@ -106,7 +131,7 @@ def _check_length() -> None:
 )
 @takes_uploads(admit=_check_length)
 @needs(Scope.WRITE, tests=True)
-def send(given: tuple[Fields, Options], headers: dict[str, str | None]) -> Any:
+def send(given: tuple[Fields, Options], headers: dict[str, str | None], manner: dict[str, bool]) -> Any:
     """Send a message
 
     It is stored before this answers and handed to a mail server right after.
@@ -115,6 +140,8 @@ def send(given: tuple[Fields, Options], headers: dict[str, str | None]) -> Any:
         submission, options = given
         if (form := g.get("form")) is not None and form.files:
             submission = replace(submission, brought=_brought(form))
+        if manner["dry_run"]:
+            return provided(DryRunDoor).answer(submission, options, caller())
         if submission.individual:
             return provided(ManyDoor).accept(submission, options.with_key(headers["key"]), caller())
         accepting = provided(Acceptor).accept(submission, caller(), options.with_key(headers["key"]))

@@ -10,18 +10,20 @@ from typing import Any
 from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
 from mailbbgun.accept.attached import faults_of_brought
 from mailbbgun.accept.draft import Draft
-from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, in_brackets, name_in_json, texts_broken
+from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, name_in_json, texts_broken
 from mailbbgun.composing import mime, provider_headers
 from mailbbgun.composing.contents import Content, Personal
-from mailbbgun.composing.mime import Mailbox
+from mailbbgun.composing.mime import Mailbox, in_brackets
 from mailbbgun.core import timing
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.errors import InvalidInput
 from mailbbgun.relays import simulator
 from mailbbgun.settings.settings import Settings
+from mailbbgun.suppressions import links
 from mailbbgun.templates import engine
 from mailbbgun.templates.engine import Rendered, Sources
+from mailbbgun.tracking.keys import NO_PUBLIC_URL, Tracker
 
 _NEEDS_TEMPLATE = "Is for a saved template: name that in `template`. In a batch, texts need none for variables."
 _IN_TEMPLATE = "Comes from the template: leave it out, or leave out `template`."
@@ -62,12 +64,13 @@ def check(
     sources: Sources | None = None,
     link: Link | None = None,
     sharing: Sharing = Sharing.ALONE,
+    tracker: Tracker | None = None,
 ) -> Draft:
     """Return the draft of a caller's submission.
 
     ``sources``: the texts of the template that it names. ``link`` makes the link by which a recipient
-    unsubscribes; None: there are no links. Raises :class:`InvalidInput` with all its
-    faults, and :class:`TooLarge` for a template's variables.
+    unsubscribes, ``tracker`` tells of tracked ones; None: there are no links. Raises :class:`InvalidInput` with
+    all its faults, and :class:`TooLarge` for a template's variables.
     """
     wrong: Wrong = {}
     boxes, recipients = _addressed(submission, settings, caller, wrong)
@@ -78,6 +81,9 @@ def check(
         for name, why in provider_orders(right, caller):
             wrong[f"headers.{name}"] = [why]
     unsubscribe_url = _unsubscribe_url(submission, recipients, link, wrong)
+    for name in ("track_opens", "track_clicks"):
+        if getattr(submission, name) and tracker is None:
+            wrong[name] = [NO_PUBLIC_URL]
     values = Personal(variables=submission.variables, unsubscribe_url=unsubscribe_url).values
     rendered = _rendered(submission, sources if sharing is Sharing.ALONE else None, values, settings, wrong)
     for name, why in _lacking(submission, sources):
@@ -92,6 +98,9 @@ def check(
         return draft
     content = _content(submission, draft, boxes["reply_to"], sources, templated=sharing is Sharing.TEMPLATED)
     personal = Personal(to=boxes[TO], cc=boxes[CC], variables=submission.variables, unsubscribe_url=unsubscribe_url)
+    if tracker and submission.tracked:
+        tracking = tracker.tracking(opens=submission.track_opens, clicks=submission.track_clicks)
+        content, personal = replace(content, tracking=tracking), replace(personal, tracking_key=tracker.key)
     subject = rendered.subject if rendered else content.subject or draft.subject
     return replace(draft, subject=subject, compose=None, content=content, personal=personal)
 
@@ -128,16 +137,7 @@ def _unsubscribe_url(submission: Fields, recipients: Mapping[str, str], link: Li
     """Return the link by which the recipient unsubscribes, "" if none is asked for, and add what is wrong."""
     if not submission.unsubscribe:
         return ""
-    faults = []
-    if link is None:
-        faults.append("The setting PUBLIC_URL is empty, so a link would lead nowhere: ask who runs this service.")
-    if len(recipients) > 1:
-        faults.append(
-            "Needs one recipient: a link that several get cannot tell who unsubscribes. Send one message to each."
-        )
-    if {"list-unsubscribe", "list-unsubscribe-post"} & {name.lower() for name in submission.headers}:
-        faults.append("The headers have List-Unsubscribe already: leave out one of the two.")
-    if faults:
+    if faults := [*links.faults(submission.headers, len(recipients), possible=link is not None)]:
         wrong["unsubscribe"] = faults
     return link(next(iter(recipients))) if link and recipients and not faults else ""
 

@@ -48,7 +48,7 @@ class Draft:
     def likeness(self, send_at: datetime | None) -> bytes:
         """Return bytes that are equal for equal mail to the same recipients, to be sent at the same time.
 
-        A Message-ID that we or the client's fields give it, and its link to unsubscribe, make no difference.
+        A Message-ID that we or the client's fields give it, and its links to unsubscribe and to us, make no difference.
         Raises what composing it would.
         """
         if self.content is None:
@@ -56,7 +56,10 @@ class Draft:
             mail = self.compose(message_id_header=NO_MESSAGE_ID, date=NO_TIME, boundary=BOUNDARY)
         else:
             files = [replace(one, attachment_id=None) for one in self.content.files]  # equal, however it is named
-            shown = self.personal.row() | {"unsubscribe_url": bool(self.personal.unsubscribe_url)}
+            shown = self.personal.row() | {
+                "unsubscribe_url": bool(self.personal.unsubscribe_url),
+                "tracking_key": bool(self.personal.tracking_key),
+            }
             mail = replace(self.content, files=files).encoded() + orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)
         envelope = [self.mail_from, self.subject, sorted(self.recipients.items()), send_at]
         return orjson.dumps(envelope) + mail

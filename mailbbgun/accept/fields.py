@@ -134,6 +134,10 @@ def _text(sentence: str, example: str, rule: Rule | None = None, name: str | Non
     return _given(json.String(data_key=name), sentence, example, rule, default=None)
 
 
+def _flag(sentence: str) -> Any:
+    return _given(json.Boolean(truthy={True}, falsy={False}), sentence, True, default=None)
+
+
 def _moment(sentence: str, example: str) -> Any:
     shape = {"oneOf": [{"type": "string", "format": "date-time"}, {"type": "string"}, {"type": "number"}]}
     return _given(Moment(metadata=shape), sentence, example, default=None)
@@ -196,13 +200,12 @@ class Fields:
         "The language of the reader, for a template with variants: ja-JP finds ja, and the default if there is none.",
         "ja-JP",
     )
-    unsubscribe: bool | None = _given(
-        json.Boolean(truthy={True}, falsy={False}),
+    unsubscribe: bool | None = _flag(
         "Add List-Unsubscribe with a signed link (RFC 8058), and unsubscribe_url to the variables of a template. "
-        "Needs one recipient.",
-        True,
-        default=None,
+        "Needs one recipient."
     )
+    track_opens: bool | None = _flag("Add an invisible image to html: an event, opened, tells when a reader loads it.")
+    track_clicks: bool | None = _flag("Lead the links of html through this service: an event, clicked, tells of each.")
     cc: Sequence[str] = _addresses("Recipients who are shown as such.", ["bob@example.com"])
     bcc: Sequence[str] = _addresses("Recipients who are not shown.", ["archive@example.com"])
     sender: str | None = _text("By default the service's own.", "Shop <shop@example.com>", name="from")
@@ -227,11 +230,8 @@ class Fields:
     #: Files that came beside the fields. They are stored when all else is checked.
     brought: ReceivedForm | None = field(default=None, repr=False)
 
-    individual: bool | None = _given(
-        json.Boolean(truthy={True}, falsy={False}),
-        "One mail for each recipient in `to`, so that none sees another. The answer is that of a batch.",
-        True,
-        default=None,
+    individual: bool | None = _flag(
+        "One mail for each recipient in `to`, so that none sees another. The answer is that of a batch."
     )
 
     @property
@@ -242,8 +242,13 @@ class Fields:
     @property
     def composed(self) -> bool:
         """Whether the message is stored as what it is made of; otherwise it is plain, and stored as its MIME."""
-        files = self.attachments or self.brought
-        return self.amp_html is not None or bool(self.calendar or files or self.template or self.unsubscribe)
+        own = self.template or self.unsubscribe or self.tracked
+        return self.amp_html is not None or bool(self.calendar or self.attachments or self.brought or own)
+
+    @property
+    def tracked(self) -> bool:
+        """Whether opens or clicks are to be tracked."""
+        return bool(self.track_opens or self.track_clicks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,8 +347,3 @@ def parted(given: dict[str, Any]) -> tuple[Fields, Options]:
     """Part a request's values, by names in Python, into a submission and options."""
     kept = {name: given.pop(name) for name in _OPTIONS if name in given}
     return Fields(**given), Options(**kept) if kept else PLAIN
-
-
-def in_brackets(value: str) -> str:
-    """Return a valid Message-ID in angle brackets."""
-    return value if value.startswith("<") and value.endswith(">") else f"<{value.removeprefix('<').removesuffix('>')}>"

@@ -87,6 +87,17 @@ def take(
     return record(db, blobs, measured.stored(tenant_id, object_id))
 
 
+def measure(blocks: Iterable[bytes], tenant_id: UUID, *, most: int, name: str) -> StoredFile:
+    """Read a file as :func:`take` does, and store nothing: the ``object_id`` of what this returns names no object.
+
+    Raises :class:`TooLarge`.
+    """
+    measured = _Measured(blocks, most, name)
+    for _ in measured:
+        pass
+    return measured.stored(tenant_id, new_id())
+
+
 def record(db: Database, blobs: BlobStore, fresh: StoredFile) -> StoredFile:
     """Give a content that is durable its row. If the tenant had it already, delete the fresh copy.
 

@@ -28,6 +28,7 @@ from mailbbgun.composing import mime
 from mailbbgun.composing.body import LINE, encoded
 from mailbbgun.composing.contents import Content, File, Personal
 from mailbbgun.composing.filenames import content_type, disposition
+from mailbbgun.composing.tracking import tracked
 from mailbbgun.smtp.spooled import header_of
 from mailbbgun.templates import engine
 
@@ -117,10 +118,18 @@ def compose(content: Content, own: Own) -> Composed:
         date=own.created_at,
         headers={**content.headers, **own.personal.headers},
     )
-    part = _Nesting(own.id).message(content, texts)
+    part = _Nesting(own.id).message(content, texts._replace(html=_tracked(content, own, texts.html)))
     pieces = _joined([head + b"MIME-Version: 1.0\r\n" + part.header + b"\r\n", *part.body])
     mime.check(b"".join(piece for piece in pieces if isinstance(piece, bytes)), names)
     return Composed(pieces)
+
+
+def _tracked(content: Content, own: Own, html: str | None) -> str | None:
+    """Return the HTML as it is sent."""
+    if html is None or content.tracking is None or not own.personal.tracking_key:
+        return html
+    headers = {**content.headers, **own.personal.headers}
+    return tracked(html, content.tracking, own.id, bytes.fromhex(own.personal.tracking_key), headers)
 
 
 def texts_of(content: Content, subject: str, variables: Mapping[str, Any]) -> MessageTexts:

@@ -15,6 +15,7 @@ from uuid import UUID
 import orjson
 
 from mailbbgun.composing.mime import Mailbox
+from mailbbgun.composing.tracking import Tracking
 
 #: Of zlib. A higher level takes several times as long, and saves little.
 _LEVEL = 1
@@ -64,6 +65,8 @@ class Content:
     subject: str | None = None
     #: The id of the template's version that the sources are from. For people, composing does not use it.
     template_version: str | None = None
+    #: What is tracked of each message; None: nothing.
+    tracking: Tracking | None = None
 
     def encoded(self) -> bytes:
         """Return the content as JSON. Equal contents have equal JSON."""
@@ -72,6 +75,7 @@ class Content:
             "reply_to": [_pair(box) for box in self.reply_to],
             "headers": [*self.headers.items()],
             "files": [_file(one) for one in self.files],
+            "tracking": self.tracking and self.tracking.as_json(),
             **{name: getattr(self, name) for name in _PLAIN},
         }
         return orjson.dumps({name: value for name, value in given.items() if value not in (None, [], False)})
@@ -85,6 +89,7 @@ class Content:
             reply_to=tuple(Mailbox(*pair) for pair in given.get("reply_to", ())),
             headers=dict(given.get("headers", ())),
             files=tuple(File(**one) for one in given.get("files", ())),
+            tracking=Tracking.of_json(given.get("tracking")),
             **{name: given[name] for name in _PLAIN if name in given},
         )
 
@@ -101,6 +106,8 @@ class Personal:
     variables: Mapping[str, Any] = field(default_factory=dict)
     #: The link by which its recipient unsubscribes. Empty: it has none.
     unsubscribe_url: str = ""
+    #: The key that signs its tracked links, in hexadecimal digits. Empty: it has none.
+    tracking_key: str = ""
 
     @property
     def values(self) -> Mapping[str, Any]:
@@ -124,6 +131,7 @@ class Personal:
             "cc": [_pair(box) for box in self.cc],
             "variables": self.variables,
             "unsubscribe_url": self.unsubscribe_url,
+            "tracking_key": self.tracking_key,
         }
         return {name: value for name, value in given.items() if value}
 
@@ -135,6 +143,7 @@ class Personal:
             cc=tuple(Mailbox(*pair) for pair in row.get("cc", ())),
             variables=row.get("variables", {}),
             unsubscribe_url=row.get("unsubscribe_url", ""),
+            tracking_key=row.get("tracking_key", ""),
         )
 
 

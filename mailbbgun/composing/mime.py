@@ -276,3 +276,8 @@ def self_test() -> None:
             raise ConfigurationError(
                 f"this Python's email package would let a header break out ({text!r}); take a newer Python"
             )
+
+
+def in_brackets(value: str) -> str:
+    """Return a valid Message-ID in angle brackets."""
+    return value if value.startswith("<") and value.endswith(">") else f"<{value.removeprefix('<').removesuffix('>')}>"

@@ -44,6 +44,10 @@ class Kind(StrEnum):
     DUPLICATE = "duplicate"
     #: Its recipient unsubscribed by the link in it.
     UNSUBSCRIBED = "unsubscribed"
+    #: The image in a tracked mail was loaded.
+    OPENED = "opened"
+    #: A link in a tracked mail was followed.
+    CLICKED = "clicked"
     #: Its tenant is suspended. It goes on when the tenant is active again.
     HELD = "held"
     #: A person made it due again.

@@ -8,6 +8,7 @@ that no rotation of ENCRYPTION_KEYS changes, so links in old mail go on working.
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from hashlib import sha256
 from typing import NamedTuple
@@ -64,6 +65,19 @@ def link_of(key: bytes, token: str) -> UnsubscribeLink | None:
         return None
     kind, tenant, message = said[:1], said[1 : 1 + _IDS], said[1 + _IDS : 1 + 2 * _IDS]
     return UnsubscribeLink(UUID(bytes=tenant), UUID(bytes=message), said[1 + 2 * _IDS :].decode(), kind == _TEST)
+
+
+def faults(headers: Iterable[str], recipients: int, *, possible: bool) -> Iterator[str]:
+    """Yield why a mail with these headers, to so many recipients, cannot have a link.
+
+    ``possible``: links lead somewhere.
+    """
+    if not possible:
+        yield "The setting PUBLIC_URL is empty, so a link would lead nowhere: ask who runs this service."
+    if recipients > 1:
+        yield "Needs one recipient: a link that several get cannot tell who unsubscribes. Send one message to each."
+    if {"list-unsubscribe", "list-unsubscribe-post"} & {name.lower() for name in headers}:
+        yield "The headers have List-Unsubscribe already: leave out one of the two."
 
 
 def _signature(key: bytes, said: bytes) -> bytes:

@@ -33,6 +33,7 @@ from mailbbgun.sweep.hints import hint_again, scheduled, unhinted
 from mailbbgun.sweep.mend import Mender
 from mailbbgun.sweep.sweep import sweep
 from mailbbgun.tenants import repo as tenants
+from mailbbgun.tracking import repo as tracking
 from mailbbgun.worker.delivery import LoopWatch
 
 #: Commits a second, and deliveries in a commit, that resume the mail of a tenant that is active
@@ -99,6 +100,7 @@ class Periodic:
                 Task(1.0, self._hint, "tick"),
                 Task(float(settings.SWEEP_SECONDS), self._sweep, "sweep"),
                 Task(60.0, self._forget_expired),
+                Task(600.0, self._forget_addresses),
             ],
             "files": [  # it may wait for a store that is away
                 Task(60.0, self._expire_files, "files"),
@@ -230,6 +232,13 @@ class Periodic:
         partitions.make_ahead(self._services.db)
         if days := settings.EVENT_DAYS or settings.METADATA_DAYS:
             partitions.Expiry(self._services.db, days).run(self._stop)
+
+    def _forget_addresses(self) -> None:
+        """Forget the addresses of people who opened tracked mail."""
+        forgotten = tracking.FORGOTTEN
+        while forgotten == tracking.FORGOTTEN and not self._stop.is_set():
+            with self._services.db.write() as session:
+                forgotten = tracking.forget_addresses(session, self._services.settings.TRACKING_IP_DAYS)
 
     def _expire_files(self) -> None:
         services = self._services

@@ -131,6 +131,10 @@ ROUTES = {
     ("/messages/{message_id}", "delete"),
     ("/messages/{message_id}", "patch"),
     ("/messages/{message_id}/raw", "get"),
+    ("/messages/{message_id}/explain", "get"),
+    ("/messages/{message_id}/tracking", "get"),
+    ("/o/{token}", "get"),
+    ("/c/{token}", "get"),
     ("/unsubscribe/{token}", "get"),
     ("/unsubscribe/{token}", "post"),
     ("/batches", "get"),
@@ -213,7 +217,7 @@ def test_the_openapi_document_is_whole(door):
         assert declared == re.findall(r"\{(\w+)\}", path)
     post = spec["paths"]["/messages"]["post"]
     assert {"201", "400", "413", "415", "422", "503"} <= post["responses"].keys()
-    assert [one["name"] for one in post["parameters"]] == ["Idempotency-Key"]
+    assert [one["name"] for one in post["parameters"]] == ["Idempotency-Key", "dry_run"]
 
 
 def run(tmp_path, **given):

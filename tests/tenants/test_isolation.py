@@ -29,8 +29,8 @@ from tests.waiting import PATIENCE
 
 MISSING = "00000000-0000-7000-8000-00000000000f"
 SECRET = "their-secret"
-#: Paths with signatures: of uploads, and of links to unsubscribe. They need no key, and have tests of their own.
-SIGNED = ("/attachments/uploads/", "/unsubscribe/")
+#: Paths with signatures: of uploads, and of links in mail. They need no key, and have tests of their own.
+SIGNED = ("/attachments/uploads/", "/unsubscribe/", "/o/", "/c/")
 WITHOUT_BODY = ("GET", "DELETE", "HEAD")
 ACCOUNT = {"setting_name": SECRET, "smtp_host": "smtp.example.com", "smtp_port": 587, "security_protocol": "STARTTLS"}
 

@@ -29,6 +29,8 @@ from mailbbgun.cli.terminal import (
 from mailbbgun.core.errors import QueueMisconfigured, Unavailable, explained
 from mailbbgun.events import timeline
 from mailbbgun.events.schemas import Timeline
+from mailbbgun.explain import explain as explaining
+from mailbbgun.explain.schemas import Explanation
 from mailbbgun.messages import find
 from mailbbgun.messages.publisher import publish
 from mailbbgun.messages.repo import Wanted
@@ -127,6 +129,24 @@ def events(message_id: UUID, tenant: str, as_json: bool) -> None:
         print_json(shown)
     else:
         print_table([one | {"data": _pairs(one["data"])} for one in shown["events"]], EVENT_COLUMNS)
+
+
+@message.command()
+@_message
+@of_tenant
+@as_json
+def explain(message_id: UUID, tenant: str, as_json: bool) -> None:
+    """Explain in plain words why each delivery of a message is where it is."""
+    with opened_for(tenant) as (services, tenant_id):
+        found = explaining.explain(services, tenant_id, message_id)
+    shown: Any = Explanation().dump(found)
+    if as_json:
+        print_json(shown)
+        return
+    for one in shown["deliveries"]:
+        click.echo(f"{one['address']}: {one['status']}, {one['code']}")
+        for cause in (one, *one["also"]):
+            click.echo(f"    {cause['text']} {cause['next']}")
 
 
 @message.command()
