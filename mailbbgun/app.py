@@ -176,12 +176,12 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     links = UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL)
     keys = TrackingKeys(services.db, services.vault, settings.PUBLIC_URL)
     inspector = Inspector(services)
-    attached, found = Attached(services, inspector), Templates(services.db)
-    acceptor = Acceptor(settings, store, publisher, attached, found, links, keys)
-    trying = Acceptor(settings, store, publisher, Attached(services, DryInspector(services)), found, links, keys)
+    acceptor, trying = (
+        Acceptor(settings, store, publisher, Attached(services, judge), Templates(services.db), links, keys)
+        for judge in (inspector, DryInspector(services))
+    )
     batcher = batcher_of(settings, services.db, publisher, acceptor)
-    individually = Individually(settings, acceptor, batcher)
-    many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
+    many = _many(Individually(settings, acceptor, batcher))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
@@ -189,14 +189,22 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
     doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)
     provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
+    _add_rooms(app)
+    gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
+    _take_uploads(app, settings)
+    app.after_request(_secured)
+
+
+def _add_rooms(app: Flask) -> None:
     api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)
     api.register_blueprint(_service)
     app.register_blueprint(_assets)
-    gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
-    _take_uploads(app, settings)
-    app.after_request(_secured)
+
+
+def _many(individually: Individually) -> accept.ManyDoor:
+    return accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
 
 
 def _take_uploads(app: Flask, settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """The checks of a submission and its options. An error names every fault at once, each with its field."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -11,9 +11,10 @@ from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
 from mailbbgun.accept.attached import faults_of_brought
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, name_in_json, texts_broken
-from mailbbgun.composing import mime, provider_headers
+from mailbbgun.composing import mime
 from mailbbgun.composing.contents import Content, Personal
 from mailbbgun.composing.mime import Mailbox, in_brackets
+from mailbbgun.composing.provider_headers import orders
 from mailbbgun.core import timing
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
@@ -69,8 +70,8 @@ def check(
     """Return the draft of a caller's submission.
 
     ``sources``: the texts of the template that it names. ``link`` makes the link by which a recipient
-    unsubscribes, ``tracker`` tells of tracked ones; None: there are no links. Raises :class:`InvalidInput` with
-    all its faults, and :class:`TooLarge` for a template's variables.
+    unsubscribes, ``tracker`` signs tracked ones if those are asked for; None: there are no links. Raises
+    :class:`InvalidInput` with all its faults, and :class:`TooLarge` for a template's variables.
     """
     wrong: Wrong = {}
     boxes, recipients = _addressed(submission, settings, caller, wrong)
@@ -78,17 +79,12 @@ def check(
     if "headers" not in wrong:
         # Only headers that keep the rules, so that what is parsed here is short.
         right = [one for one in submission.headers.items() if f"headers.{one[0]}" not in wrong]
-        for name, why in provider_orders(right, caller):
-            wrong[f"headers.{name}"] = [why]
+        wrong |= {f"headers.{name}": [why] for name, why in orders(right, caller)}
     unsubscribe_url = _unsubscribe_url(submission, recipients, link, wrong)
-    for name in ("track_opens", "track_clicks"):
-        if getattr(submission, name) and tracker is None:
-            wrong[name] = [NO_PUBLIC_URL]
     values = Personal(variables=submission.variables, unsubscribe_url=unsubscribe_url).values
     rendered = _rendered(submission, sources if sharing is Sharing.ALONE else None, values, settings, wrong)
-    for name, why in _lacking(submission, sources):
-        wrong.setdefault(name, []).append(why)
-    for name, why in faults_of_brought(submission.attachments, submission.brought, settings):
+    brought = faults_of_brought(submission.attachments, submission.brought, settings)
+    for name, why in (*_lacking(submission, sources, tracker), *brought):
         wrong.setdefault(name, []).append(why)
     check_options(options, settings, wrong)
     if wrong:
@@ -96,11 +92,9 @@ def check(
     draft = _draft(submission, boxes, recipients)
     if sharing is Sharing.ALONE and draft.compose:
         return draft
-    content = _content(submission, draft, boxes["reply_to"], sources, templated=sharing is Sharing.TEMPLATED)
-    personal = Personal(to=boxes[TO], cc=boxes[CC], variables=submission.variables, unsubscribe_url=unsubscribe_url)
-    if tracker and submission.tracked:
-        tracking = tracker.tracking(opens=submission.track_opens, clicks=submission.track_clicks)
-        content, personal = replace(content, tracking=tracking), replace(personal, tracking_key=tracker.key)
+    content = _content(submission, draft, boxes["reply_to"], sources, tracker, templated=sharing is Sharing.TEMPLATED)
+    urls = {"unsubscribe_url": unsubscribe_url, "tracking_key": tracker.key if tracker else ""}
+    personal = Personal(to=boxes[TO], cc=boxes[CC], variables=submission.variables, **urls)
     subject = rendered.subject if rendered else content.subject or draft.subject
     return replace(draft, subject=subject, compose=None, content=content, personal=personal)
 
@@ -125,12 +119,15 @@ def _addressed(
     return boxes, recipients
 
 
-def _lacking(submission: Fields, sources: Sources | None) -> Broken:
+def _lacking(submission: Fields, sources: Sources | None, tracker: Tracker | None) -> Broken:
     """Yield the fields without which the others mean nothing."""
     if submission.template is None and submission.text is None and submission.html is None:
         yield "text", "text or html is needed, with more in it than white space."
     if submission.amp_html is not None and submission.html is None and (sources is None or sources.html is None):
         yield "amp_html", "Needs html beside it, for the readers that know no AMP."
+    for name in ("track_opens", "track_clicks") if tracker is None else ():
+        if getattr(submission, name):
+            yield name, NO_PUBLIC_URL
 
 
 def _unsubscribe_url(submission: Fields, recipients: Mapping[str, str], link: Link | None, wrong: Wrong) -> str:
@@ -197,7 +194,13 @@ def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipient
 
 
 def _content(
-    submission: Fields, draft: Draft, reply_to: Sequence[Mailbox], sources: Sources | None, *, templated: bool
+    submission: Fields,
+    draft: Draft,
+    reply_to: Sequence[Mailbox],
+    sources: Sources | None,
+    tracker: Tracker | None,
+    *,
+    templated: bool,
 ) -> Content:
     """Return what several messages may share. ``templated``: the submission's own texts are sources."""
     content = Content(
@@ -210,6 +213,7 @@ def _content(
         calendar=submission.calendar.get("ics"),
         templated=templated,
         subject=submission.subject if templated else None,
+        tracking=tracker and tracker.tracking(opens=submission.track_opens, clicks=submission.track_clicks),
     )
     if sources is None:
         return content
@@ -293,16 +297,6 @@ def permissions(
                 kind,
                 f"`{simulator.DOMAIN}` is a domain of this service for tests: only test keys may send to it.",
             )
-
-
-def provider_orders(headers: Iterable[tuple[str, str]], caller: Caller) -> Broken:
-    """Yield the headers that a provider obeys and this caller may not set, and why not."""
-    limits = ", ".join(
-        name for name, entries in (("senders", caller.senders), ("guests", caller.kind is KeyKind.TEAM)) if entries
-    )
-    for name, value in headers:
-        if why := provider_headers.refusal(name, value, limits):
-            yield name, why
 
 
 _ADDRESSES: dict[str, Callable[[Fields, str], tuple[str, ...]]] = {

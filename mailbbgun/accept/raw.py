@@ -14,11 +14,12 @@ from functools import partial
 from typing import NamedTuple
 
 from mailbbgun.accept.address_lists import BLANK, NAME_SIZE, mailbox, mailboxes, shown, split
-from mailbbgun.accept.checks import Wrong, check_options, envelope, key_of, permissions, provider_orders
+from mailbbgun.accept.checks import Wrong, check_options, envelope, key_of, permissions
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, MESSAGE_ID_SIZE, TO, Options, Raw
 from mailbbgun.composing.headers import LONGEST_LINE
 from mailbbgun.composing.mime import Mailbox, as_one_line, date_of, has_long_line
+from mailbbgun.composing.provider_headers import orders
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.settings.settings import Settings
@@ -69,7 +70,7 @@ def check_raw(submission: Raw, options: Options, settings: Settings, caller: Cal
     recipients = _recipients(submission, header, settings, wrong)
     for name, why in permissions([sender] if sender else [], [], recipients, caller, given=True):
         wrong.setdefault("from" if name == "from" else "recipients", []).append(why)
-    for _, why in provider_orders(((one.name.decode(), one.value) for one in header), caller):
+    for _, why in orders(((one.name.decode(), one.value) for one in header), caller):
         wrong.setdefault("mime", []).append(why)
     check_options(options, settings, wrong)
     if wrong or sender is None:

@@ -13,9 +13,11 @@ escape the check of the API key's senders.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from mailbbgun.core.caller import Caller, KeyKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +149,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _listed(order: str, names: frozenset[str]) -> bool:
     return order in names or any(one.endswith("*") and order.startswith(one[:-1]) for one in names)
+
+
+def orders(headers: Iterable[tuple[str, str]], caller: Caller) -> Iterator[tuple[str, str]]:
+    """Yield the headers that a provider obeys and this caller may not set, and why not."""
+    limits = ", ".join(
+        name for name, entries in (("senders", caller.senders), ("guests", caller.kind is KeyKind.TEAM)) if entries
+    )
+    for name, value in headers:
+        if why := refusal(name, value, limits):
+            yield name, why

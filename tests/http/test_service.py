@@ -217,7 +217,7 @@ def test_the_openapi_document_is_whole(door):
         assert declared == re.findall(r"\{(\w+)\}", path)
     post = spec["paths"]["/messages"]["post"]
     assert {"201", "400", "413", "415", "422", "503"} <= post["responses"].keys()
-    assert [one["name"] for one in post["parameters"]] == ["Idempotency-Key", "dry_run"]
+    assert [one["name"] for one in post["parameters"]] == ["dry_run", "Idempotency-Key"]
 
 
 def run(tmp_path, **given):
