@@ -23,6 +23,7 @@ from mailbbgun.batches.individually import Individually
 from mailbbgun.composing import mime
 from mailbbgun.core import logs
 from mailbbgun.core.hosts import Hosts
+from mailbbgun.counters.keeping import API, Keeper
 from mailbbgun.domains import api as domains
 from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.domains.look import DomainChecks
@@ -44,6 +45,9 @@ from mailbbgun.http.urls import address_of
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.metrics import api as metrics_api
+from mailbbgun.metrics.api import shows_metrics_key
+from mailbbgun.metrics.metrics import Metrics
 from mailbbgun.oversight import api as oversight
 from mailbbgun.preflight import DatabaseCheck, Readiness, self_test
 from mailbbgun.routing.routes import resolver
@@ -78,6 +82,7 @@ ROOMS = (
     smtp_accounts,
     domains,
     tenants,
+    metrics_api,
 )
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
@@ -100,8 +105,8 @@ OPEN = (
     "api-docs.openapi_redoc",
 )
 
-#: Endpoints that Kubernetes and load balancers ask for by IP address.
-PROBES = ("service.health", "service.ready")
+#: Endpoints that Kubernetes, load balancers and Prometheus ask for by IP address.
+PROBES = ("service.health", "service.ready", "metrics.metrics")
 
 #: The Content-Security-Policy of the documentation pages. Swagger UI needs the script in its page,
 #: ReDoc searches in a web worker. Neither may load anything from another site.
@@ -158,7 +163,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
 
 def _assemble(app: Flask, settings: Settings, services: Services, database: DatabaseCheck) -> None:
     """Provide what views work with, add the rooms' views, and put the gate before them."""
-    store = Store(services.db, settings.IDEMPOTENCY_SECONDS)
+    store = Store(services.db, settings.IDEMPOTENCY_SECONDS, services.counters)
     per_minute = settings.RATE_LIMIT_PER_MINUTE
     authenticator = Authenticator(
         services.db,
@@ -177,16 +182,16 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     keys = TrackingKeys(services.db, services.vault, settings.PUBLIC_URL)
     inspector = Inspector(services)
     attached, found = Attached(services, inspector), Templates(services.db)
-    acceptor = Acceptor(settings, store, publisher, attached, found, links, keys)
+    acceptor = Acceptor(settings, store, publisher, attached, found, links, keys, services.traces)
     trying = Acceptor(settings, store, publisher, Attached(services, DryInspector(services)), found, links, keys)
-    batcher = batcher_of(settings, services.db, publisher, acceptor)
+    batcher = batcher_of(settings, services.db, publisher, acceptor, services.counters)
     individually = Individually(settings, acceptor, batcher)
     many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     dry_run = explain.door(DryRun(services, trying, signing[0]))
-    checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
+    checks = (Readiness(services, database), database, Refusals(), form_limits(settings), _metrics(services))
     doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)
     provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
@@ -194,9 +199,13 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
         api.register_blueprint(room.blueprint)
     api.register_blueprint(_service)
     app.register_blueprint(_assets)
-    gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
+    gate.guard(app, authenticator, rates, OPEN, PROBES, database.require, shows_metrics_key(settings))
     _take_uploads(app, settings)
     app.after_request(_secured)
+
+
+def _metrics(services: Services) -> Metrics:
+    return Metrics(services, Keeper(services.counters, services.settings.counters_folder, API))
 
 
 def _take_uploads(app: Flask, settings: Settings) -> None:
@@ -211,6 +220,12 @@ def form_limits(settings: Settings) -> FormLimits:
     return FormLimits(settings.MAX_FILES_PER_REQUEST, settings.MAX_FILE_SIZE, settings.MAX_BODY_SIZE)
 
 
+def begin(app: Flask) -> None:
+    """Begin what a process does besides answering. Call this after the fork, in each process."""
+    with app.app_context():
+        provided(Keeper).start()
+
+
 def close(app: Flask) -> None:
     """Publish the hints that are waiting, and close every connection."""
     with app.app_context():
@@ -221,6 +236,7 @@ def close(app: Flask) -> None:
         provided(Authenticator).close()
         provided(Rates).close()
         provided(Refusals).close()
+        provided(Metrics).close()
         provided(Services).close()
 
 
