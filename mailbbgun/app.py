@@ -223,7 +223,7 @@ def form_limits(settings: Settings) -> FormLimits:
 def begin(app: Flask) -> None:
     """Begin what a process does besides answering. Call this after the fork, in each process."""
     with app.app_context():
-        provided(Keeper).start()
+        provided(Metrics).keeper.start()
 
 
 def close(app: Flask) -> None:

@@ -58,7 +58,12 @@ SEND_QUEUE = Family(
     Type.GAUGE, "mailbbgun_send_queue_transactions", "Claimed transactions in the send queues of workers.", ("state",)
 )
 CIRCUITS = Family(Type.GAUGE, "mailbbgun_open_circuits", "Routes that workers have paused, by the cause.", ("cause",))
-WEBHOOKS = Family(Type.COUNTER, "mailbbgun_webhooks", "Requests to webhook endpoints, by their result.", ("result",))
+WEBHOOKS = Family(
+    Type.COUNTER,
+    "mailbbgun_webhooks",
+    "Requests to webhook endpoints, by their result: ok, failed or gone.",
+    ("result",),
+)
 
 #: All families that processes count. Each is in ``GET /metrics``, even before anything was counted.
 FAMILIES = (

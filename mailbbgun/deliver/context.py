@@ -121,13 +121,13 @@ class WorkerContext:
         self.publisher.close()
         self.journal.close(keep=bool(self.leases.in_hand()) or self._may_have_unknown_claims(), stopped=stopped)
 
-    def note_attempt(self, transaction: Transaction, outcomes: Mapping[str, Outcome], *, attempted: bool) -> None:
-        """Count the outcomes of an attempt, and make its span. ``attempted``: a server was asked."""
+    def note_attempt(self, transaction: Transaction, outcomes: Mapping[str, Outcome]) -> None:
+        """Count the outcomes of an attempt, and make its span."""
         kinds = Counter(type(outcome).__name__.lower() for outcome in outcomes.values())
-        if attempted:
+        if self.routes.has_server(transaction.route):
             labels = self.routes.account_labels(transaction.route)
-            for kind, n in kinds.items():
-                self.counters.add(ATTEMPTS, kind, *labels, n=n)
+            for kind in kinds.keys() - {"fenced"}:  # then nothing was tried
+                self.counters.add(ATTEMPTS, kind, *labels, n=kinds[kind])
         if self.traces is None or transaction.traceparent is None or transaction.started is None:
             return
         first = next(iter(outcomes.values()))

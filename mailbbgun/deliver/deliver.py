@@ -246,6 +246,7 @@ async def _send_by_route(context: WorkerContext, transaction: Transaction, envel
     # If the account was deleted meanwhile, the outcome says nothing about a server.
     if context.routes.exists(transaction.route):
         context.breaker.record(transaction, outcomes.values())
+    context.note_attempt(transaction, outcomes)
     if all(another_server_may_do(one) for one in outcomes.values()) and (route := next_candidate(context, transaction)):
         # Nothing was sent, and no server has accepted or refused the mail: another account may take
         # it in the same attempt.
@@ -317,7 +318,6 @@ def hand_over(
         "before": transaction.failed or None,
         "dkim": transaction.selectors or None,
     }
-    context.note_attempt(transaction, outcomes, attempted=attempted)
     attempted = attempted or bool(transaction.failed)
     for one in transaction.claims:
         outcome = outcomes[one.address]

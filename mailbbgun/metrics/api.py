@@ -5,7 +5,6 @@ from collections.abc import Callable
 from flask import Response, request
 
 from mailbbgun.core.caller import Scope
-from mailbbgun.core.net import is_loopback
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import needs
 from mailbbgun.http.provided import provided
@@ -25,7 +24,7 @@ def metrics() -> Response:
     """Show the metrics for Prometheus
 
     By `METRICS_KEY` as a bearer token, which also works while the database is away, or by a key with the scope
-    `admin`. If neither `METRICS_KEY` nor `AUTH_REQUIRED` is set, clients on this machine need no key.
+    `admin`. Without `AUTH_REQUIRED` it needs no key, as nothing does.
     """
     body, content_type = provided(Metrics).text(request.headers.get("Accept", ""))
     return Response(body, content_type=content_type)
@@ -37,8 +36,8 @@ def shows_metrics_key(settings: Settings) -> Callable[[], bool]:
     def may_read() -> bool:
         if request.endpoint != "metrics.metrics":
             return False
-        if settings.METRICS_KEY:
-            return shows_key(request.headers.get("Authorization"), settings.METRICS_KEY)
-        return not settings.AUTH_REQUIRED and is_loopback(request.remote_addr or "")
+        if not settings.AUTH_REQUIRED:  # then nothing needs a key
+            return True
+        return bool(settings.METRICS_KEY) and shows_key(request.headers.get("Authorization"), settings.METRICS_KEY)
 
     return may_read

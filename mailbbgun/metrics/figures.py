@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from mailbbgun.attachments.models import Blob
@@ -22,7 +23,9 @@ from mailbbgun.smtp_accounts import repo as accounts
 #: Seconds that a scrape waits for the figures.
 WAIT_SECONDS = 4.0
 #: Seconds for which figures are shown again without a new look; at least this many times what the look took.
-FRESH_SECONDS, REST = 5.0, 10
+FRESH_SECONDS, REST = 2.0, 10
+#: Seconds of a look that does not end, for which the figures of the last one are shown.
+STALE_SECONDS = 120.0
 #: Hosts of workers that have labels of their own.
 MOST_HOSTS = 100
 
@@ -64,18 +67,22 @@ class Figures:
         self._services, self._clock = services, clock
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="figures")
         self._asked: Future[Found] | None = None
-        self._fresh_until = 0.0
-        self._found: Found = {}
+        self._asked_at = self._answered_at = self._fresh_until = 0.0
+        self._last: Found = {}
 
     def found(self) -> Found:
         """Return the figures, a few seconds old at most. What does not answer has none; its ``up`` is 0."""
         asked = self._asked
         if asked is None or (asked.done() and self._clock() >= self._fresh_until):
             # Two scrapes at once may both come here: the second look then waits for the first.
+            self._asked_at = self._clock()
             asked = self._asked = self._thread.submit(self._look)
         wait([asked], WAIT_SECONDS)
-        database: Found = asked.result() if asked.done() else {DATABASE_UP: {(): 0.0}}
-        return {**database, **self._of_disk()}
+        if asked.done():
+            return {**asked.result(), **self._of_disk()}
+        # It counts a long backlog, or the database hangs. The last figures stand for a while.
+        last = self._last if self._clock() - self._asked_at < STALE_SECONDS else {}
+        return {**last, DATABASE_UP: {(): float(self._answered_at >= self._asked_at)}, **self._of_disk()}
 
     def close(self) -> None:
         """End the thread, without waiting for a server that hangs."""
@@ -86,16 +93,18 @@ class Figures:
         found: Found = {}
         try:
             with self._services.db.read() as session:
+                session.scalar(select(1))
+                self._answered_at = self._clock()
                 found |= _of_database(session, self._services)
             found[DATABASE_UP] = {(): 1.0}
-        except MailBBGunError:
+        except (MailBBGunError, DBAPIError):  # the latter if its tables are not ours, or of another version
             found = {DATABASE_UP: {(): 0.0}}
         try:
             found[HINTS] = {(lanes.shown(lane),): float(n) for lane, n in self._services.queue.depth().items()}
             found[QUEUE_UP] = {(): 1.0}
         except MailBBGunError:
             found[QUEUE_UP] = {(): 0.0}
-        now = self._clock()
+        now, self._last = self._clock(), found
         self._fresh_until = now + max(FRESH_SECONDS, REST * (now - began))
         return found
 

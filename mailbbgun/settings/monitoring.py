@@ -13,8 +13,8 @@ class MonitoringSettings(TrackingSettings):
     METRICS_KEY: str = setting(
         "",
         "The key that GET /metrics asks for (Authorization: Bearer), at least 20 characters. It opens nothing else, "
-        "and works while the database is away. Empty: an API key with the scope admin, or without AUTH_REQUIRED a "
-        "client on this machine.",
+        "and works while the database is away. An API key with the scope admin does as "
+        "well. Without AUTH_REQUIRED no key is needed.",
     )
     METRICS_HOST: str = setting(
         "127.0.0.1",
