@@ -4,6 +4,7 @@ The SDK itself reads its variables from the environment: OTEL_TRACES_SAMPLER, OT
 OTEL_EXPORTER_OTLP_HEADERS, OTEL_BSP_MAX_QUEUE_SIZE and others.
 """
 
+import threading
 import time
 
 from opentelemetry.context import Context
@@ -17,8 +18,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from mailbbgun import __version__
 from mailbbgun.tracing.spans import Attributes
 
-#: Milliseconds that closing waits for spans to be sent.
-CLOSE_MILLIS = 3000
+#: Seconds that closing waits for spans to be sent.
+CLOSE_SECONDS = 3.0
 
 _HEADER = "traceparent"
 _NEW_TRACE = Context()
@@ -49,8 +50,10 @@ class OpenTelemetry:
 
     def close(self) -> None:
         """Send the spans that are left."""
-        self._provider.force_flush(CLOSE_MILLIS)
-        self._provider.shutdown()
+        # By itself it would wait for a collector that is away for its own timeouts, which add up to half a minute.
+        closing = threading.Thread(target=self._provider.shutdown, name="traces-close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
     def _context(self, parent: str | None) -> Context:
         return self._propagator.extract({_HEADER: parent}, _NEW_TRACE) if parent else _NEW_TRACE
