@@ -1,7 +1,6 @@
 """The worker context: everything that the verbs of ``deliver.py`` need, in one value."""
 
 import random
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -35,9 +34,12 @@ from mailbbgun.routing.come_back_times import ComeBackTimes
 from mailbbgun.routing.routes import Routes
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
-from mailbbgun.smtp.outcome import Outcome
+from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Refused, Unknown
 from mailbbgun.smtp_accounts.cache import AccountCache
 from mailbbgun.tracing.spans import Traces
+
+#: What outcomes are called in metrics and traces. Every attempt looks one up.
+_OUTCOMES = {one: one.__name__.lower() for one in (Delivered, Deferred, Bounced, Unknown, Refused, Fenced)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,10 @@ class WorkerContext:
 
     def note_attempt(self, transaction: Transaction, outcomes: Mapping[str, Outcome]) -> None:
         """Count the outcomes of an attempt, and make its span."""
-        kinds = Counter(type(outcome).__name__.lower() for outcome in outcomes.values())
+        kinds: dict[str, int] = {}
+        for outcome in outcomes.values():
+            kind = _OUTCOMES[type(outcome)]
+            kinds[kind] = kinds.get(kind, 0) + 1
         if self.routes.has_server(transaction.route):
             labels = self.routes.account_labels(transaction.route)
             for kind in kinds.keys() - {"fenced"}:  # then nothing was tried
