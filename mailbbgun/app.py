@@ -164,15 +164,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
 def _assemble(app: Flask, settings: Settings, services: Services, database: DatabaseCheck) -> None:
     """Provide what views work with, add the rooms' views, and put the gate before them."""
     store = Store(services.db, settings.IDEMPOTENCY_SECONDS, services.counters)
-    per_minute = settings.RATE_LIMIT_PER_MINUTE
-    authenticator = Authenticator(
-        services.db,
-        services.vault,
-        identities,
-        required=settings.AUTH_REQUIRED,
-        per_minute=per_minute,
-        outages=services.outages,
-    )
+    authenticator = _authenticator(services)
     rates = Rates(
         processes=settings.api_processes, unauthorized=settings.UNAUTHORIZED_PER_MINUTE, redis_url=settings.REDIS_URL
     )
@@ -202,6 +194,18 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require, shows_metrics_key(settings))
     _take_uploads(app, settings)
     app.after_request(_secured)
+
+
+def _authenticator(services: Services) -> Authenticator:
+    settings = services.settings
+    return Authenticator(
+        services.db,
+        services.vault,
+        identities,
+        required=settings.AUTH_REQUIRED,
+        per_minute=settings.RATE_LIMIT_PER_MINUTE,
+        outages=services.outages,
+    )
 
 
 def _metrics(services: Services) -> Metrics:

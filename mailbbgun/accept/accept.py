@@ -31,8 +31,8 @@ from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
 from mailbbgun.suppressions.links import UnsubscribeLink, UnsubscribeLinks
 from mailbbgun.templates.resolve import Templates
-from mailbbgun.tracking.keys import Tracker, TrackingKeys
 from mailbbgun.tracing.spans import OpenSpan, Traces
+from mailbbgun.tracking.keys import Tracker, TrackingKeys
 
 
 @dataclass(frozen=True, slots=True)

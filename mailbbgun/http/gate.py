@@ -164,11 +164,10 @@ def guard(
 
     Endpoints ``open_to_all`` need no key and have no limit. ``probes`` also answer requests whose
     Host is any IP address. ``require_database`` raises :class:`DatabaseUnavailable`, for all
-    endpoints that are not open, while there is no usable database. ``has_other_key``: whether the
-    request has another permission than an API key; it then needs none, as if its endpoint were open.
+    endpoints that are not open, while there is no usable database. ``has_other_key`` says whether the
+    request needs no API key, as if its endpoint were open.
 
-    An IP address that sent too many invalid keys gets 429 instead of 401. Valid keys are still
-    served from it: several clients may share an address.
+    An IP address that sent too many invalid keys gets 429 instead of 401. Valid keys are served still.
     """
 
     @app.before_request
