@@ -27,7 +27,7 @@ say_if_closed("api")
 
 from gunicorn import glogging
 
-from mailbbgun.app import close
+from mailbbgun.app import begin, close
 from mailbbgun.core import faults, logs
 from mailbbgun.core.errors import MailBBGunError, explained
 from mailbbgun.core.process import end_undisturbed, explained_exit, few_arenas, gc_from_here, no_core_dumps
@@ -125,12 +125,13 @@ def post_fork(server, _worker):
 
 
 def post_worker_init(worker):
-    """Let SIGHUP end a process gracefully, after which the master replaces it.
+    """Let SIGHUP end a process gracefully, after which the master replaces it. Begin to keep counts.
 
     By default SIGHUP kills it, and a terminal that closes sends SIGHUP to the whole process group.
     """
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, worker.handle_exit)
+    begin(worker.wsgi)
 
 
 def on_exit(_server):

@@ -23,6 +23,7 @@ from mailbbgun.batches.individually import Individually
 from mailbbgun.composing import mime
 from mailbbgun.core import logs
 from mailbbgun.core.hosts import Hosts
+from mailbbgun.counters.keeping import API, Keeper
 from mailbbgun.domains import api as domains
 from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.domains.look import DomainChecks
@@ -44,6 +45,9 @@ from mailbbgun.http.urls import address_of
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.metrics import api as metrics_api
+from mailbbgun.metrics.api import shows_metrics_key
+from mailbbgun.metrics.metrics import Metrics
 from mailbbgun.oversight import api as oversight
 from mailbbgun.preflight import DatabaseCheck, Readiness, self_test
 from mailbbgun.routing.routes import resolver
@@ -78,6 +82,7 @@ ROOMS = (
     smtp_accounts,
     domains,
     tenants,
+    metrics_api,
 )
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
@@ -100,8 +105,8 @@ OPEN = (
     "api-docs.openapi_redoc",
 )
 
-#: Endpoints that Kubernetes and load balancers ask for by IP address.
-PROBES = ("service.health", "service.ready")
+#: Endpoints that Kubernetes, load balancers and Prometheus ask for by IP address.
+PROBES = ("service.health", "service.ready", "metrics.metrics")
 
 #: The Content-Security-Policy of the documentation pages. Swagger UI needs the script in its page,
 #: ReDoc searches in a web worker. Neither may load anything from another site.
@@ -158,16 +163,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
 
 def _assemble(app: Flask, settings: Settings, services: Services, database: DatabaseCheck) -> None:
     """Provide what views work with, add the rooms' views, and put the gate before them."""
-    store = Store(services.db, settings.IDEMPOTENCY_SECONDS)
-    per_minute = settings.RATE_LIMIT_PER_MINUTE
-    authenticator = Authenticator(
-        services.db,
-        services.vault,
-        identities,
-        required=settings.AUTH_REQUIRED,
-        per_minute=per_minute,
-        outages=services.outages,
-    )
+    store = Store(services.db, settings.IDEMPOTENCY_SECONDS, services.counters)
+    authenticator = _authenticator(services)
     rates = Rates(
         processes=settings.api_processes, unauthorized=settings.UNAUTHORIZED_PER_MINUTE, redis_url=settings.REDIS_URL
     )
@@ -177,20 +174,22 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     keys = TrackingKeys(services.db, services.vault, settings.PUBLIC_URL)
     inspector = Inspector(services)
     acceptor, trying = (
-        Acceptor(settings, store, publisher, Attached(services, judge), Templates(services.db), links, keys)
+        Acceptor(
+            settings, store, publisher, Attached(services, judge), Templates(services.db), links, keys, services.traces
+        )
         for judge in (inspector, DryInspector(services))
     )
-    batcher = batcher_of(settings, services.db, publisher, acceptor)
+    batcher = batcher_of(settings, services.db, publisher, acceptor, services.counters)
     many = _many(Individually(settings, acceptor, batcher))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     dry_run = explain.door(DryRun(services, trying, signing[0]))
-    checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
+    checks = (Readiness(services, database), database, Refusals(), form_limits(settings), _metrics(services))
     doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)
     provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     _add_rooms(app)
-    gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
+    gate.guard(app, authenticator, rates, OPEN, PROBES, database.require, shows_metrics_key(settings))
     _take_uploads(app, settings)
     app.after_request(_secured)
 
@@ -207,6 +206,22 @@ def _many(individually: Individually) -> accept.ManyDoor:
     return accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
 
 
+def _authenticator(services: Services) -> Authenticator:
+    settings = services.settings
+    return Authenticator(
+        services.db,
+        services.vault,
+        identities,
+        required=settings.AUTH_REQUIRED,
+        per_minute=settings.RATE_LIMIT_PER_MINUTE,
+        outages=services.outages,
+    )
+
+
+def _metrics(services: Services) -> Metrics:
+    return Metrics(services, Keeper(services.counters, services.settings.counters_folder, API))
+
+
 def _take_uploads(app: Flask, settings: Settings) -> None:
     """Tell the server which requests are uploads, and let it ask which of them may come."""
     limit = BodyLimit(settings.max_upload_size, UPLOAD_SETTINGS)
@@ -219,6 +234,12 @@ def form_limits(settings: Settings) -> FormLimits:
     return FormLimits(settings.MAX_FILES_PER_REQUEST, settings.MAX_FILE_SIZE, settings.MAX_BODY_SIZE)
 
 
+def begin(app: Flask) -> None:
+    """Begin what a process does besides answering. Call this after the fork, in each process."""
+    with app.app_context():
+        provided(Metrics).keeper.start()
+
+
 def close(app: Flask) -> None:
     """Publish the hints that are waiting, and close every connection."""
     with app.app_context():
@@ -229,6 +250,7 @@ def close(app: Flask) -> None:
         provided(Authenticator).close()
         provided(Rates).close()
         provided(Refusals).close()
+        provided(Metrics).close()
         provided(Services).close()
 
 

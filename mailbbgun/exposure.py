@@ -1,7 +1,6 @@
 """Checks whether we can listen on an address, and whether strangers can reach us there."""
 
 import errno
-import ipaddress
 import os
 import socket
 import sys
@@ -9,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.core.net import is_loopback
 from mailbbgun.settings.settings import Settings
 
 _checked = False
@@ -21,7 +21,7 @@ def check_exposure(hosts: Iterable[str], settings: Settings) -> None:
     """
     global _checked
     _checked = True
-    exposed = [host for host in hosts if not _is_loopback(host)]
+    exposed = [host for host in hosts if not is_loopback(host)]
     if exposed and not (settings.AUTH_REQUIRED or settings.ALLOW_UNAUTHENTICATED):
         raise ConfigurationError(
             f"HOST: anybody who reaches {exposed[0]} could send mail; listen on 127.0.0.1, or set AUTH_REQUIRED"
@@ -91,10 +91,3 @@ def _addresses(host: str, port: int, setting: str) -> list[tuple[Any, ...]]:
 
 def _host(setting: str) -> str:
     return setting.replace("PORT", "HOST")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

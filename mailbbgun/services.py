@@ -13,6 +13,7 @@ from mailbbgun.blobs.base import BlobStore
 from mailbbgun.core.clock import Clock
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.outages import Outages
+from mailbbgun.counters.counters import Counters
 from mailbbgun.database.crypto import Vault
 from mailbbgun.database.db import Database
 from mailbbgun.database.engines import CONNECT_SECONDS
@@ -20,6 +21,7 @@ from mailbbgun.queues.base import Queue
 from mailbbgun.safety.scanner import Scanner
 from mailbbgun.settings.paths import why_closed
 from mailbbgun.settings.settings import Settings
+from mailbbgun.tracing.spans import Traces
 
 log = logging.getLogger("mailbbgun.services")
 
@@ -36,12 +38,16 @@ class Services:
     clock: Clock
     vault: Vault
     outages: Outages = field(default_factory=Outages)
+    counters: Counters = field(default_factory=Counters)
+    traces: Traces | None = None  # None: no traces are made
 
     def close(self) -> None:
         """Close every connection."""
         self.queue.close()
         self.blobs.close()
         self.db.close()
+        if self.traces is not None:
+            self.traces.close()
 
 
 def build(settings: Settings, *, installed: bool = False, connect_seconds: int = CONNECT_SECONDS) -> Services:
@@ -73,7 +79,23 @@ def build(settings: Settings, *, installed: bool = False, connect_seconds: int =
         scanner=Scanner(settings.CLAMAV_URL) if settings.CLAMAV_URL else None,
         clock=Clock(),
         vault=Vault(settings),
+        counters=Counters(settings.METRICS_ACCOUNTS),
+        traces=_traces(settings),
     )
+
+
+def _traces(settings: Settings) -> Traces | None:
+    """Return what makes traces; None if they are sent nowhere, and then nothing of OpenTelemetry is imported."""
+    if not settings.OTEL_EXPORTER_OTLP_ENDPOINT:
+        return None
+    try:
+        from mailbbgun.tracing.otel import OpenTelemetry
+    except ImportError as error:
+        raise ConfigurationError(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT: traces need libraries that are not installed ({error.name}): pip install "
+            "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+        ) from error
+    return OpenTelemetry(settings.OTEL_EXPORTER_OTLP_ENDPOINT)
 
 
 def _check_file(path: Path) -> None:

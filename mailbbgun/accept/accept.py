@@ -31,6 +31,7 @@ from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
 from mailbbgun.suppressions.links import UnsubscribeLink, UnsubscribeLinks
 from mailbbgun.templates.resolve import Templates
+from mailbbgun.tracing.spans import OpenSpan, Traces
 from mailbbgun.tracking.keys import Tracker, TrackingKeys
 
 
@@ -89,7 +90,9 @@ class Acceptor:
         templates: Templates,
         links: UnsubscribeLinks | None = None,
         tracking: TrackingKeys | None = None,
+        traces: Traces | None = None,
     ) -> None:
+        self._traces = traces
         self._settings = settings
         self._tracking = tracking
         self._links = links
@@ -98,14 +101,18 @@ class Acceptor:
         self._store = store
         self._publisher = publisher
 
-    def accept(self, submission: Submission, caller: Caller, options: Options = PLAIN) -> Accepting:
+    def accept(
+        self, submission: Submission, caller: Caller, options: Options = PLAIN, traceparent: str | None = None
+    ) -> Accepting:
         """Check and compose a caller's message. Nothing is stored until ``begin`` or ``result`` of
         what this returns is called; the hint follows the commit.
 
-        Its files are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
+        ``traceparent`` is the request's (W3C Trace Context); the message's trace continues that one. Its
+        files are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
         :class:`TooLarge`, and for files :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
         """
         identifier = new_id()
+        span = self._traces.begin("accept", traceparent, server=True) if self._traces is not None else None
         if isinstance(submission, Raw):
             draft = check_raw(submission, options, self._settings, caller)
         else:
@@ -119,9 +126,13 @@ class Acceptor:
         rows = self.rows(identifier, draft, options, caller, lane)
         if caller.duplicate_seconds:
             rows = replace(rows, guard=_guard(draft, rows.message["send_at"], caller))
+        offer: Callable[[], None] = partial(self._publisher.offer, lane, identifier)
         if rows.message["send_at"] is not None:  # a worker hints it when it is due
-            return Accepting(self._store.pending(rows, key_claim, lambda: None))
-        return Accepting(self._store.pending(rows, key_claim, lambda: self._publisher.offer(lane, identifier)))
+            offer = _nothing
+        if span is None:
+            return Accepting(self._store.pending(rows, key_claim, offer))
+        rows = replace(rows, message={**rows.message, "traceparent": span.traceparent})
+        return Accepting(self._store.pending(rows, key_claim, partial(_stored, span, identifier, rows, offer)))
 
     def draft(
         self,
@@ -217,6 +228,21 @@ class Acceptor:
                 f"The message would have {size} bytes on its way, and {most} are the most (MAX_MESSAGE_SIZE); a file "
                 "takes a third more there than on a disk."
             )
+
+
+def _nothing() -> None:
+    """The hint of a message that nobody hints now."""
+
+
+def _stored(span: OpenSpan, identifier: UUID, rows: Rows, offer: Callable[[], None]) -> None:
+    """Hint a message that was stored, and end its span."""
+    offer()
+    told: dict[str, str | int | bool] = {
+        "mailbbgun.message_id": str(identifier),
+        "mailbbgun.recipients": len(rows.deliveries),
+        "mailbbgun.tenant_id": str(rows.message["tenant_id"]),
+    }
+    span.end(told)
 
 
 def _size(draft: Draft, identifier: UUID, now: datetime, message_id_header: str) -> int:

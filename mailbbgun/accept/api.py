@@ -144,7 +144,8 @@ def send(given: tuple[Fields, Options], headers: dict[str, str | None], manner: 
             return provided(DryRunDoor).answer(submission, options, caller())
         if submission.individual:
             return provided(ManyDoor).accept(submission, options.with_key(headers["key"]), caller())
-        accepting = provided(Acceptor).accept(submission, caller(), options.with_key(headers["key"]))
+        traceparent = request.headers.get("traceparent")
+        accepting = provided(Acceptor).accept(submission, caller(), options.with_key(headers["key"]), traceparent)
     except InvalidInput as error:
         if "message_id_header" not in (error.fields or {}) or "message_id_header" in g.body:
             raise

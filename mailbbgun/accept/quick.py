@@ -129,7 +129,8 @@ class Quick:
             submission, options = submission_of(given)
             if submission.individual:
                 return None
-            ending = self._acceptor.accept(submission, who, options.with_key(headers.get("idempotency-key")))
+            options = options.with_key(headers.get("idempotency-key"))
+            ending = self._acceptor.accept(submission, who, options, headers.get("traceparent"))
         except (MailBBGunError, ValidationError):
             return None
         # Counted last: Flask counts the requests that were left to it above.

@@ -36,12 +36,15 @@ from mailbbgun.accept.pending import (
 from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import MailBBGunError, QuotaExceeded
 from mailbbgun.core.faults import fault
+from mailbbgun.counters.counters import Counters
+from mailbbgun.counters.families import ACCEPTED
 from mailbbgun.database import idempotency
 from mailbbgun.database.db import Database, dialect_of, wait_at_most
 from mailbbgun.database.idempotency import PATIENCE, KeyClaim
 from mailbbgun.events import log as events_log
 from mailbbgun.limits import duplicates, quota
 from mailbbgun.messages import repo, storing
+from mailbbgun.queues import lanes
 from mailbbgun.suppressions.check import TenantRecipient, suppressed
 
 #: Messages and bytes of one shared commit, at most.
@@ -84,8 +87,9 @@ _ALL_STORED = _NotStored()
 class Store:
     """Writes for one process: its thread commits all waiting messages together."""
 
-    def __init__(self, database: Database, remembered: int) -> None:
-        """Keep idempotency keys for ``remembered`` seconds."""
+    def __init__(self, database: Database, remembered: int, counters: Counters | None = None) -> None:
+        """Keep idempotency keys for ``remembered`` seconds. ``counters`` count what is stored."""
+        self._counters = counters or Counters()
         self.lock = threading.Lock()
         self._database = database
         self._remembered = remembered
@@ -229,7 +233,10 @@ class Store:
         """Call ``after_commit`` of the stored messages, and remember which quotas are used up."""
         for pending, refusal in not_stored.over_quota.items():
             self._used_up[pending.rows.counts_as] = refusal.limit, time.monotonic() + (refusal.retry_after or 0)
-        for pending in not_stored.stored(batch):
+        stored = not_stored.stored(batch)
+        for lane, n in Counter([pending.rows.deliveries[0]["lane"] for pending in stored]).items():
+            self._counters.add(ACCEPTED, lanes.shown(lane), n=n)
+        for pending in stored:
             try:
                 pending.after_commit()
             except Exception:  # the message is stored, and its request must get its answer all the same

@@ -5,13 +5,20 @@ from mailbbgun.batches.batching import Batcher
 from mailbbgun.batches.personal import PersonalForm
 from mailbbgun.batches.store import BatchStore
 from mailbbgun.batches.whole import WholeForm
+from mailbbgun.counters.counters import Counters
 from mailbbgun.database.db import Database
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.settings.settings import Settings
 
 
-def batcher_of(settings: Settings, database: Database, publisher: Publisher, acceptor: Acceptor) -> Batcher:
-    """Return what accepts batches of either form."""
+def batcher_of(
+    settings: Settings,
+    database: Database,
+    publisher: Publisher,
+    acceptor: Acceptor,
+    counters: Counters | None = None,
+) -> Batcher:
+    """Return what accepts batches of either form. ``counters`` count their messages."""
     personal = PersonalForm(settings, database, publisher, acceptor)
     whole = WholeForm(database, publisher, acceptor)
-    return Batcher(BatchStore(database, settings.IDEMPOTENCY_SECONDS), personal, whole)
+    return Batcher(BatchStore(database, settings.IDEMPOTENCY_SECONDS), personal, whole, counters)

@@ -11,9 +11,11 @@ from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.batches.store import BatchStore, NewBatch
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.ids import new_id
+from mailbbgun.counters.counters import Counters
+from mailbbgun.counters.families import ACCEPTED
 from mailbbgun.database import idempotency
 from mailbbgun.database.compiled import StatementStep
-from mailbbgun.queues.lanes import NORMAL, OVERFLOW, lane_of
+from mailbbgun.queues.lanes import NORMAL, OVERFLOW, lane_of, shown
 from mailbbgun.recipients.faults import Faults, refused
 
 ALL_OR_NOTHING, PARTIAL = "all_or_nothing", "partial"
@@ -91,8 +93,11 @@ class StoredBatch:
 class Batcher:
     """Accepts batches, of either form."""
 
-    def __init__(self, store: BatchStore, personal: BatchForm, whole: BatchForm) -> None:
+    def __init__(
+        self, store: BatchStore, personal: BatchForm, whole: BatchForm, counters: Counters | None = None
+    ) -> None:
         """``personal`` prepares batches of recipients, ``whole`` those of whole messages."""
+        self._counters = counters or Counters()
         self._store, self._personal, self._whole = store, personal, whole
 
     def accept(
@@ -120,6 +125,7 @@ class Batcher:
         new = NewBatch(row, prepared.steps, response, caller.counts_as, caller.messages_per_day)
         if (first := self._store.store(new, key_claim)) is not None:
             return StoredBatch(first, replayed=True)
+        self._counters.add(ACCEPTED, shown(lane_of_batch(given.options.priority)), n=new.n)
         try:
             prepared.after_commit()
         except Exception:  # the batch is stored, and its request must get its answer all the same

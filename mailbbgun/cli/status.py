@@ -18,13 +18,10 @@ from mailbbgun.database.db import Database
 from mailbbgun.deliver import workers
 from mailbbgun.limits.stores import permit_store
 from mailbbgun.oversight import backlog
-from mailbbgun.queues.lanes import OVERFLOW
+from mailbbgun.queues.lanes import shown
 from mailbbgun.services import Services
 
 COLUMNS = ("host", "pid", "alive", "claims", "lease_until", "seen_at", "started_at", "id")
-
-#: How people call the lane that queues call otherwise.
-_SHOWN = {OVERFLOW: "overflow"}
 
 Problems = list[MailBBGunError]
 
@@ -87,7 +84,7 @@ def _queue(services: Services, database_usable: bool, problems: Problems) -> dic
     with _noting(problems):
         try:
             services.queue.check()
-            told["depth"] = {_SHOWN.get(lane, lane): number for lane, number in services.queue.depth().items()}
+            told["depth"] = {shown(lane): number for lane, number in services.queue.depth().items()}
         except QueueMisconfigured:  # it answers
             told["reachable"] = True
             raise

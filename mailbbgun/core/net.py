@@ -340,3 +340,11 @@ def network_of(address: str | None) -> str:
             return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
         ip = ip.ipv4_mapped
     return str(ip)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host of a setting, an IP address or a name, is this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -35,6 +35,7 @@ _LOADED = (
     *(_M.mail_from, _M.smtputf8, _M.test, _M.sender, _M.key_id, _M.content_id),
     seconds_until(_M.useful_until),
     with_suppressions(_M.tenant_id),
+    _M.traceparent,
 )
 _IDLE = (_D.status == PENDING, _D.lease_owner.is_(None))
 _IDLE_OF_MESSAGE = (unindexed(_D.status) == PENDING, _D.lease_owner.is_(None))
@@ -92,6 +93,7 @@ class Loaded(NamedTuple):
     content_id: UUID | None = None  # None: it is stored as its MIME
     useful_for: float | None = None  # seconds for which it may still be sent; None: without a limit
     has_suppressions: bool = False  # its tenant may have suppressed a recipient
+    traceparent: str | None = None  # the trace of the request that brought it
 
     @property
     def own_mail_from(self) -> bool:

@@ -1,7 +1,7 @@
 """The worker context: everything that the verbs of ``deliver.py`` need, in one value."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 from uuid import UUID, uuid4
@@ -11,6 +11,8 @@ from sqlalchemy import select
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.core.clock import Clock
 from mailbbgun.core.errors import DatabaseUnavailable
+from mailbbgun.counters.counters import Counters
+from mailbbgun.counters.families import ATTEMPTS
 from mailbbgun.database import leasing
 from mailbbgun.database.db import Database
 from mailbbgun.deliver.journal import Journal
@@ -18,6 +20,7 @@ from mailbbgun.deliver.journal_turns import JournalTurns
 from mailbbgun.deliver.leases import Leases
 from mailbbgun.deliver.results import Results
 from mailbbgun.deliver.retry import Policy
+from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.drivers.budget import Budget
 from mailbbgun.limits.permits import PermitStore
@@ -31,7 +34,12 @@ from mailbbgun.routing.come_back_times import ComeBackTimes
 from mailbbgun.routing.routes import Routes
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
+from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Refused, Unknown
 from mailbbgun.smtp_accounts.cache import AccountCache
+from mailbbgun.tracing.spans import Traces
+
+#: What outcomes are called in metrics and traces. Every attempt looks one up.
+_OUTCOMES = {one: one.__name__.lower() for one in (Delivered, Deferred, Bounced, Unknown, Refused, Fenced)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,8 @@ class WorkerContext:
     results: Results
     policy: Policy
     spool_budget: Budget  # octets of messages in the spool folder
+    counters: Counters
+    traces: Traces | None
 
     @classmethod
     def open(cls, services: Services, owner: UUID | None = None, woken: Callable[[], None] = lambda: None) -> Self:
@@ -73,7 +83,7 @@ class WorkerContext:
         owner = owner or uuid4()
         permits = permit_store(settings, services.db)
         rate_limiter = RateLimiter(permits, woken)
-        routes = Routes(settings, rate_limiter)
+        routes = Routes(settings, rate_limiter, services.counters)
         journal = Journal(settings.journal_folder, owner)
         leases = Leases(owner, settings.LEASE_SECONDS, services.clock)
         publisher = Publisher(services.db, services.queue, services.outages)
@@ -94,9 +104,11 @@ class WorkerContext:
             journal_turns=JournalTurns(journal, leases),
             leases=leases,
             publisher=publisher,
-            results=Results(owner, services.db, journal, leases, publisher, services.outages),
+            results=Results(owner, services.db, journal, leases, publisher, services.outages, services.counters),
             policy=policy(settings),
             spool_budget=Budget(settings.SPOOL_SIZE),
+            counters=services.counters,
+            traces=services.traces,
         )
 
     def close(self, timeout: float, *, stopped: bool = False) -> None:
@@ -110,6 +122,33 @@ class WorkerContext:
         self.permits.close()
         self.publisher.close()
         self.journal.close(keep=bool(self.leases.in_hand()) or self._may_have_unknown_claims(), stopped=stopped)
+
+    def note_attempt(self, transaction: Transaction, outcomes: Mapping[str, Outcome]) -> None:
+        """Count the outcomes of an attempt, and make its span."""
+        kinds: dict[str, int] = {}
+        for outcome in outcomes.values():
+            kind = _OUTCOMES[type(outcome)]
+            kinds[kind] = kinds.get(kind, 0) + 1
+        if self.routes.has_server(transaction.route):
+            labels = self.routes.account_labels(transaction.route)
+            for kind in kinds.keys() - {"fenced"}:  # then nothing was tried
+                self.counters.add(ATTEMPTS, kind, *labels, n=kinds[kind])
+        if self.traces is None or transaction.traceparent is None or transaction.started is None:
+            return
+        first = next(iter(outcomes.values()))
+        server, failed = getattr(first, "server", None), kinds.keys() - {"delivered"}
+        told: dict[str, str | int | bool] = {
+            "mailbbgun.message_id": str(transaction.message_id),
+            "mailbbgun.outcome": ",".join(sorted(kinds)),
+            "mailbbgun.recipients": len(outcomes),
+            "mailbbgun.claim_number": transaction.claims[0].claim_number,
+            "mailbbgun.account": self.routes.name(transaction.route) or "",
+            **({"server.address": server.host} if server else {}),
+            **({"network.peer.address": server.ip} if server and server.ip else {}),
+        }
+        seconds = self.clock.boot() - transaction.started
+        error = str(getattr(first, "reply", "")) if failed else ""
+        self.traces.passed("attempt", transaction.traceparent, seconds, told, error)
 
     def _may_have_unknown_claims(self) -> bool:
         """Return whether the database has claims of this worker that it does not know of.

@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from uuid import UUID
 
 from mailbbgun.core.errors import DatabaseUnavailable
@@ -118,6 +119,7 @@ def _grouped(
     for message_id, its in by_message.items():
         message = messages[message_id]
         own, author, theirs = message.own_mail_from, message.from_address, accounts[its[0].tenant_id]
+        of_message = partial(Transaction, message_id, message.mail_from, message.smtputf8, message.raw)
         groups: dict[tuple[str, ...], list[Claim]] = defaultdict(list)
         for one in its:
             groups[context.routes.candidates(theirs, author, one.address, test=message.test)].append(one)
@@ -126,11 +128,7 @@ def _grouped(
                 route, *others = context.routes.ordered(candidates, context.breaker.paused_for)
                 most = min(MOST_RECIPIENTS, context.routes.recipients(route) or MOST_RECIPIENTS)
                 part, members = members[:most], members[most:]
-                transactions.append(
-                    Transaction(
-                        message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, author, own
-                    )
-                )
+                transactions.append(of_message(route, part, others, author, own, message.traceparent))
     return transactions
 
 
@@ -248,6 +246,7 @@ async def _send_by_route(context: WorkerContext, transaction: Transaction, envel
     # If the account was deleted meanwhile, the outcome says nothing about a server.
     if context.routes.exists(transaction.route):
         context.breaker.record(transaction, outcomes.values())
+    context.note_attempt(transaction, outcomes)
     if all(another_server_may_do(one) for one in outcomes.values()) and (route := next_candidate(context, transaction)):
         # Nothing was sent, and no server has accepted or refused the mail: another account may take
         # it in the same attempt.

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
@@ -11,6 +11,8 @@ from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.faults import fault
 from mailbbgun.core.outages import Outages
+from mailbbgun.counters.counters import Counters
+from mailbbgun.counters.families import FENCED, RESULTS, RETRIES
 from mailbbgun.database.db import Database
 from mailbbgun.deliver.claim import Claim, Loaded
 from mailbbgun.deliver.journal import Journal
@@ -19,6 +21,7 @@ from mailbbgun.deliver.retry import released, stopped, too_late
 from mailbbgun.events.changes import record
 from mailbbgun.events.changes.record import Result
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.messages.status import PENDING
 from mailbbgun.suppressions.check import TenantRecipient, suppressed
 
 #: Results in one commit, at most.
@@ -45,8 +48,10 @@ class Results:
         leases: Leases,
         publisher: Publisher,
         outages: Outages | None = None,
+        counters: Counters | None = None,
     ) -> None:
         self._outages = outages or Outages()
+        self._counters = counters or Counters()
         self._owner = owner
         self._database = database
         self._journal = journal
@@ -153,6 +158,7 @@ class Results:
             lanes = {claim.delivery_id: claim.lane for claim, _ in ended}
             for hint in {(lanes[result.delivery_id], result.message_id, result.hinted) for result in hinted}:
                 self._publisher.offer(*hint)
+        self._count(standing, len(ended))
         written = [claim for claim, _ in ended]
         self._leases.drop(written)
         if len(standing) < len(ended):
@@ -161,6 +167,13 @@ class Results:
             self._journal.committed(written)
         except OSError as error:
             log.error("journal_failed", extra={"error": str(error)})
+
+    def _count(self, standing: Sequence[Result], ended: int) -> None:
+        kinds = Counter((result.kind.value, result.status) for result in standing if result.kind is not None)
+        for (kind, status), n in kinds.items():
+            self._counters.add(RESULTS, kind, status, n=n)
+        self._counters.add(RETRIES, n=sum(result.counted and result.status == PENDING for result in standing))
+        self._counters.add(FENCED, n=ended - len(standing))
 
 
 def _fault_before_commit() -> None:

@@ -90,6 +90,19 @@ class Seen(NamedTuple):
     alive: bool
 
 
+class Aged(NamedTuple):
+    """A worker on the register, and for how many seconds it has not reported."""
+
+    seen: Seen
+    seconds: float
+
+
+def registered_with_age(session: Session) -> list[Aged]:
+    """Return every worker on the register with the age of its last report, latest report first."""
+    now = session.scalars(select(db_now())).one()
+    return [Aged(one, max((now - one.worker.beat_at).total_seconds(), 0.0)) for one in registered(session)]
+
+
 def registered(session: Session) -> list[Seen]:
     """Return every worker on the register, latest report first."""
     rows = session.execute(select(RegisteredWorker, _has_reported()).order_by(RegisteredWorker.beat_at.desc()))

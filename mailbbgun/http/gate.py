@@ -158,21 +158,22 @@ def guard(
     open_to_all: Collection[str],
     probes: Collection[str],
     require_database: Callable[[], None],
+    has_other_key: Callable[[], bool] = lambda: False,
 ) -> None:
     """Check every request to ``app`` before its view runs.
 
     Endpoints ``open_to_all`` need no key and have no limit. ``probes`` also answer requests whose
     Host is any IP address. ``require_database`` raises :class:`DatabaseUnavailable`, for all
-    endpoints that are not open, while there is no usable database.
+    endpoints that are not open, while there is no usable database. ``has_other_key`` says whether the
+    request needs no API key, as if its endpoint were open.
 
-    An IP address that sent too many invalid keys gets 429 instead of 401. Valid keys are still
-    served from it: several clients may share an address.
+    An IP address that sent too many invalid keys gets 429 instead of 401. Valid keys are served still.
     """
 
     @app.before_request
     def _pass() -> Any:
         _check_host(probes)
-        if request.endpoint is None or request.endpoint in open_to_all:
+        if request.endpoint is None or request.endpoint in open_to_all or has_other_key():
             return None  # no endpoint: a 404 is no secret
         require_database()
         needed = getattr(current_app.view_functions[request.endpoint], NEEDS, None)

@@ -85,6 +85,8 @@ class Message(Owned, Base):
     meta: Mapped[dict[str, Any]] = mapped_column("metadata", JSON)
     #: The batch that it came with; its rows' ids are in the range that the batch's row names.
     batch_id: Mapped[UUID | None]
+    #: The trace of the request that brought it (W3C Trace Context). Null: no traces were made then.
+    traceparent: Mapped[str | None] = mapped_column(String(55))
     #: Compressed by LZ4 if PostgreSQL has it (migration 0003).
     raw: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     content_id: Mapped[UUID | None] = mapped_column(ForeignKey("contents.id"))

@@ -4,7 +4,7 @@ Each count reads the rows of one partial index only, so its cost grows with the 
 and not with history.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -59,29 +59,48 @@ class Backlog(NamedTuple):
     held: int
     claimed: Mapping[UUID, Leased]
     unpublished: WaitingDeliveries
+    lanes: Mapping[str, WaitingDeliveries]  # those that are due, by their lane; lanes without any are left out
 
 
 def look(session: Session) -> Backlog:
     """Count the pending deliveries of all tenants."""
     now = session.scalars(select(db_now())).one()
     found = [_count(session, now, *_IDLE, part) for part in _PARTS]
+    lanes = {lane: _together([its[lane] for its in found if lane in its]) for lane in sorted(set().union(*found))}
     # Deliveries that must be sent in isolation are never published: workers look for them.
-    unpublished, _ = _count(session, now, *_IDLE, _UNPUBLISHED, Delivery.crashes < ISOLATED_FROM)
-    ages = [due.oldest_seconds for due, _ in found if due.oldest_seconds is not None]
+    unpublished = _together(_count(session, now, *_IDLE, _UNPUBLISHED, Delivery.crashes < ISOLATED_FROM).values())
     held = (
         session.scalar(select(func.count()).select_from(Delivery).where(*_IDLE, Delivery.next_attempt_at.is_(None)))
         or 0
     )
-    due = WaitingDeliveries(sum(one.deliveries for one, _ in found), max(ages, default=None))
-    return Backlog(due, sum(later for _, later in found), held, _claimed(session), unpublished)
+    every = _together(lanes.values())
+    due_lanes = {lane: one.due for lane, one in lanes.items() if one.due.deliveries}
+    return Backlog(every.due, every.later, held, _claimed(session), unpublished.due, due_lanes)
 
 
-def _count(session: Session, now: datetime, *which: ColumnElement[bool]) -> tuple[WaitingDeliveries, int]:
-    """Return how many of these deliveries are due now, and how many later."""
+class _Pending(NamedTuple):
+    due: WaitingDeliveries
+    later: int
+
+
+def _together(several: Iterable[_Pending]) -> _Pending:
+    counted = list(several)
+    ages = [one.due.oldest_seconds for one in counted if one.due.oldest_seconds is not None]
+    due = WaitingDeliveries(sum(one.due.deliveries for one in counted), max(ages, default=None))
+    return _Pending(due, sum(one.later for one in counted))
+
+
+def _count(session: Session, now: datetime, *which: ColumnElement[bool]) -> dict[str, _Pending]:
+    """Return how many of these deliveries are due now, and how many later, by their lane."""
     due, oldest = func.count().filter(_DUE), func.min(Delivery.next_attempt_at).filter(_DUE)
     later = func.count().filter(Delivery.next_attempt_at > db_now())
-    number, since, waiting = session.execute(select(due, oldest, later).select_from(Delivery).where(*which)).one()
-    return WaitingDeliveries(number, None if since is None else max((now - since).total_seconds(), 0.0)), waiting
+    counted = select(Delivery.lane, due, oldest, later).where(*which).group_by(Delivery.lane)
+    return {
+        lane: _Pending(
+            WaitingDeliveries(n, None if since is None else max((now - since).total_seconds(), 0.0)), waiting
+        )
+        for lane, n, since, waiting in session.execute(counted)
+    }
 
 
 def _claimed(session: Session) -> dict[UUID, Leased]:

@@ -13,6 +13,11 @@ LANES = (HIGH, NORMAL, OVERFLOW, BULK)
 WEIGHTS = {HIGH: 16, NORMAL: 4, OVERFLOW: 3, BULK: 1}
 
 
+def shown(lane: str) -> str:
+    """Return how people call a lane: the overflow lane has another name in queues."""
+    return "overflow" if lane == OVERFLOW else lane
+
+
 def lane_of(priority: int) -> str:
     """Return the lane of a priority from 0 to 9; 9 is the most urgent."""
     return HIGH if priority >= 7 else NORMAL if priority >= 4 else BULK

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable
 from time import monotonic
 
+from mailbbgun.counters.counters import PhaseTimer
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import Session, open_session
@@ -29,6 +30,7 @@ class SMTPConnection:
         "_halfway",
         "_session",
         "_timeouts",
+        "_timer",
         "endpoint",
         "last_used",
         "opened",
@@ -37,7 +39,15 @@ class SMTPConnection:
         "usable",
     )
 
-    def __init__(self, endpoint: Endpoint, session: Session, timeouts: Timeouts, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        session: Session,
+        timeouts: Timeouts,
+        clock: Callable[[], float],
+        timer: PhaseTimer | None = None,
+    ) -> None:
+        self._timer = timer
         self.endpoint = endpoint
         self.server = AnsweringServer(endpoint.host, session.wire.ip)
         self._session = session
@@ -50,13 +60,18 @@ class SMTPConnection:
 
     @classmethod
     async def open(
-        cls, endpoint: Endpoint, helo: str, timeouts: Timeouts, clock: Callable[[], float] = monotonic
+        cls,
+        endpoint: Endpoint,
+        helo: str,
+        timeouts: Timeouts,
+        clock: Callable[[], float] = monotonic,
+        timer: PhaseTimer | None = None,
     ) -> "SMTPConnection":
-        """Connect, greet and authenticate.
+        """Connect, greet and authenticate. ``timer`` times the replies, if given.
 
         Raises `opening.CannotOpen`; its `outcome` is the outcome for the mail.
         """
-        return cls(endpoint, await open_session(endpoint, helo, timeouts), timeouts, clock)
+        return cls(endpoint, await open_session(endpoint, helo, timeouts, timer), timeouts, clock, timer)
 
     @property
     def extensions(self) -> dict[str, str]:
@@ -78,6 +93,8 @@ class SMTPConnection:
         transaction = SMTPTransaction(self._session, self._timeouts, envelope, reused=self.sent > 0, reset=reset)
         self.sent += 1
         self.usable = False
+        if self._timer is not None:
+            self._timer.begin()
         try:
             outcomes = await transaction.run(before_dot, after_dot)
             self.usable, self._halfway = not transaction.broken, transaction.halfway

@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterable
 from heapq import nsmallest
 from time import monotonic
 
+from mailbbgun.counters.counters import Counters, PhaseTimer
+from mailbbgun.counters.families import CONNECTIONS_OPENED
 from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
+from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.server_limits import KnownLimits
 
 
@@ -15,7 +18,7 @@ class Pool:
     `helo` is our name for EHLO. A connection carries at most `max_messages`, is used for at most
     `max_age` seconds, and is closed after `idle` seconds without use. At most `keep` idle
     connections are kept; the one idle for longest is closed first. `known` holds the servers'
-    limits of recipients.
+    limits of recipients. `counters` time the replies.
     """
 
     def __init__(
@@ -27,7 +30,9 @@ class Pool:
         idle: float = 30.0,
         clock: Callable[[], float] = monotonic,
         keep: int = 200,
+        counters: Counters | None = None,
     ) -> None:
+        self._counters = counters or Counters()
         self._timeouts = timeouts
         self._helo = helo
         self._max_messages = max_messages
@@ -54,7 +59,14 @@ class Pool:
 
     async def fresh(self, endpoint: Endpoint) -> SMTPConnection:
         """Return a fresh connection, even if one is kept. Raises `opening.CannotOpen`."""
-        return await SMTPConnection.open(endpoint, self._helo, self._timeouts, self._clock)
+        timer = PhaseTimer(self._counters)
+        try:
+            opened = await SMTPConnection.open(endpoint, self._helo, self._timeouts, self._clock, timer)
+        except CannotOpen as error:
+            self._counters.add(CONNECTIONS_OPENED, error.outcome.phase.value)
+            raise
+        self._counters.add(CONNECTIONS_OPENED, "ok")
+        return opened
 
     async def checkin(self, connection: SMTPConnection) -> None:
         """Give a connection back; close it if it is worn out or broken."""
@@ -76,6 +88,11 @@ class Pool:
         worn = [*surplus, *self._take(self._count, lambda kept: not self._reusable(kept))]
         await self._close(worn)
         return len(worn)
+
+    @property
+    def idle(self) -> int:
+        """How many idle connections are kept. Any thread may ask."""
+        return self._count
 
     async def close_all(self) -> None:
         """Close all kept connections, and from now on every one that is given back."""

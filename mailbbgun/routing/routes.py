@@ -17,6 +17,7 @@ from uuid import UUID
 
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.net import Allowed, Guard
+from mailbbgun.counters.counters import Counters
 from mailbbgun.limits.rate_limiter import RateLimiter
 from mailbbgun.relays.contract import Relay
 from mailbbgun.relays.mx import Resolver
@@ -52,7 +53,9 @@ PausedFor = Callable[[str], float]
 class Routes:
     """All routes of this process and their connections. Thread-safe, except for the coroutines of relays."""
 
-    def __init__(self, settings: Settings, rate_limiter: RateLimiter | None = None) -> None:
+    def __init__(
+        self, settings: Settings, rate_limiter: RateLimiter | None = None, counters: Counters | None = None
+    ) -> None:
         """Raises :class:`ConfigurationError` if ``SMTP_URL`` cannot be used."""
         self.per_domain = settings.direct_mx
         self.timeouts = Timeouts(**asdict(settings.SMTP_TIMEOUTS))
@@ -60,12 +63,14 @@ class Routes:
         self.default_route_only = True  # whether SMTP_URL is the only way out: there are no accounts and no test keys
         self._settings = settings
         self._rate_limiter = rate_limiter
+        self._counters = counters or Counters()
         self._pool = Pool(
             self.timeouts,
             settings.HOSTNAME,
             max_messages=settings.MESSAGES_PER_CONNECTION,
             idle=float(settings.IDLE_CONNECTION_SECONDS),
             keep=max(KEPT, settings.WORKER_CONNECTIONS),
+            counters=self._counters,
         )
         self._relay = self._default_relay(settings)
         self._catcher = SmartHost(catcher(settings), self._pool)
@@ -155,6 +160,19 @@ class Routes:
         """Return the name of a route's account, or None if the route has none."""
         account = self._accounts.get(route)
         return account.name if account else None
+
+    def account_labels(self, route: str) -> tuple[str, str]:
+        """Return the labels ``account`` and ``account_id`` that attempts by a route are counted with."""
+        if (account := self._accounts.get(route)) is not None:
+            return self._counters.account(str(account.id), account.name)
+        if route in (CATCHER, SMARTHOST):
+            return route.rstrip(":"), ""
+        return ("mx" if self.per_domain and ":" not in route else "none"), ""
+
+    @property
+    def idle_connections(self) -> int:
+        """How many connections are kept for reuse."""
+        return self._pool.idle
 
     def relay(self, route: str) -> Relay:
         """Return the relay of a route."""

@@ -215,6 +215,12 @@ class SendQueue(Generic[Q]):
             self._throttled |= dict.fromkeys(slow, time.monotonic() + THROTTLED_SECONDS)
             return [transaction for route in slow for transaction in self._remove(route, self._quota(route))]
 
+    def counts(self) -> tuple[int, int]:
+        """Return how many transactions wait, and how many are under way."""
+        with self._lock:
+            under_way = sum(self._under_way.values())
+            return self._count - under_way, under_way
+
     def close(self) -> list[Q]:
         """Take out everything that waits; from now on :meth:`take` returns nothing."""
         with self._lock:

@@ -60,6 +60,11 @@ class Derived:
         return self.var / "journal"
 
     @property
+    def counters_folder(self) -> Path:
+        """Where processes keep what they count, for ``GET /metrics``."""
+        return self.var / "metrics"
+
+    @property
     def spool_folder(self) -> Path:
         """Where uploads are kept while they come, and large messages and responses until they are sent."""
         return self.var / "spool"

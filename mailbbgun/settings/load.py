@@ -31,7 +31,9 @@ SCHEMES = {
     "SMTP_URL": ("catcher", "smtp", "smtps", "mx"),
 }
 #: The same for URLs that may be empty.
-OPTIONAL_SCHEMES = {"REDIS_URL": ("redis", "rediss")}
+OPTIONAL_SCHEMES = {"REDIS_URL": ("redis", "rediss"), "OTEL_EXPORTER_OTLP_ENDPOINT": ("http", "https")}
+#: Characters of METRICS_KEY, at least: nobody guesses that many.
+SHORTEST_KEY = 20
 _BRACES = re.compile(r"\{(VAR|HOSTNAME)\}")
 
 
@@ -125,7 +127,7 @@ def _check_contents(settings: Settings) -> None:
             raise ConfigurationError(f"{name}: {fault}")
     if fault := hostname.fault_of(settings.HOSTNAME):
         raise ConfigurationError(f"HOSTNAME: {settings.HOSTNAME!r} {fault}")
-    for name in ("HOST", "CATCHER_HOST"):
+    for name in ("HOST", "CATCHER_HOST", "METRICS_HOST"):
         if not _is_host(getattr(settings, name)):
             told = "is no IP address and no host name; the port is a setting of its own"
             raise ConfigurationError(f"{name}: {values.shown(getattr(settings, name))} {told}")
@@ -143,8 +145,21 @@ def _check_contents(settings: Settings) -> None:
         Allowed.read(settings.ALLOW_PRIVATE_HOSTS)
     except ValueError as error:
         raise ConfigurationError(f"ALLOW_PRIVATE_HOSTS: {error}") from error
+    _check_metrics(settings)
     if not settings.RETRY_DELAYS:
         raise ConfigurationError("RETRY_DELAYS: at least one delay is needed")
+
+
+def _check_metrics(settings: Settings) -> None:
+    key = settings.METRICS_KEY
+    if key and (len(key) < SHORTEST_KEY or not key.isascii() or " " in key):
+        told = f"has {len(key)} characters" if len(key) < SHORTEST_KEY else "has a space or a letter that is not ASCII"
+        raise ConfigurationError(f"METRICS_KEY: {told}; it needs at least {SHORTEST_KEY} of A-Z, a-z, 0-9, - and _")
+    if settings.METRICS_PORT and not key and not net.is_loopback(settings.METRICS_HOST):
+        raise ConfigurationError(
+            f"METRICS_KEY: anybody who reaches {settings.METRICS_HOST} could read the metrics; set a key, or "
+            "METRICS_HOST to 127.0.0.1"
+        )
 
 
 def _is_host(text: str) -> bool:

@@ -27,7 +27,7 @@ def checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
     Raises :class:`ConfigurationError`. Its text shows nothing of a URL or of keys: only they have
     secrets.
     """
-    if name.endswith(("_URL", "_KEYS")) and not _is_all_text(value, kind):
+    if name.endswith(("_URL", "_KEYS", "_KEY")) and not _is_all_text(value, kind):
         kinds = "a string" if kind is str else "a list of strings"
         raise ConfigurationError(f"{name}: must be {kinds}; its value is not shown, because it may contain a password")
     try:

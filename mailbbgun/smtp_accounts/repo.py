@@ -162,6 +162,20 @@ def paused(session: Session) -> set[UUID]:
     return set(session.scalars(select(SMTPCircuit.account_id).distinct()))
 
 
+def paused_by_workers(session: Session, most: int) -> list[tuple[UUID, str, int]]:
+    """Return id and name of each account that worker processes have paused, and their number; ``most`` accounts.
+
+    Those of dead workers count until their rows are gone.
+    """
+    number = func.count()
+    counted = (
+        select(SMTPAccount.id, SMTPAccount.setting_name, number)
+        .join(SMTPCircuit, SMTPCircuit.account_id == SMTPAccount.id)
+        .group_by(SMTPAccount.id, SMTPAccount.setting_name)
+    )
+    return [(one, name, n) for one, name, n in session.execute(counted.order_by(number.desc()).limit(most))]
+
+
 def account_named(session: Session, tenant_id: UUID, setting_name: str) -> SMTPAccount | None:
     """Return the account of a tenant with this name; None if there is none."""
     return session.scalar(

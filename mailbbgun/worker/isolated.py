@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.process import next_event, on_stop
+from mailbbgun.counters.keeping import WORKER, Keeper
 from mailbbgun.deliver.claim import next_isolated
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import deliver, give_back, move, next_candidate, take
@@ -144,4 +145,7 @@ def _renew_leases(context: WorkerContext) -> None:
 
 def _leave(context: WorkerContext, *, stopped: bool = False) -> None:
     context.close(_FLUSH_SECONDS, stopped=stopped)
+    Keeper(context.counters, context.settings.counters_folder, WORKER).write()
+    if context.traces is not None:
+        context.traces.close()
     os._exit(0)

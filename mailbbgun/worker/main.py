@@ -21,6 +21,7 @@ from mailbbgun.core.process import (
 )
 from mailbbgun.deliver import journal
 from mailbbgun.events.storage.settled import keep_growing
+from mailbbgun.metrics.serving import serve
 from mailbbgun.routing.routes import KEPT
 from mailbbgun.services import Services, build, check_durability, make_folder
 from mailbbgun.settings.settings import Settings
@@ -73,6 +74,8 @@ def main(
         services = start(settings, first=first)
         if isolated is not None:
             return send_isolated(services, isolated, owner or uuid4())
+        if first and settings.METRICS_PORT:
+            serve(settings)
         if member_of is None and (count := processes or settings.worker_processes) > 1:
             services.close()
             sys.exit(Supervisor(count).run())

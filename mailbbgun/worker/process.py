@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.process import next_event, on_stop, rare_collections
+from mailbbgun.counters.counters import Counters
+from mailbbgun.counters.families import CIRCUITS, IDLE_CONNECTIONS, SEND_QUEUE
+from mailbbgun.counters.keeping import WORKER, Keeper
 from mailbbgun.database.engines import SQLITE_BUSY_SECONDS
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.context import WorkerContext
@@ -18,6 +21,7 @@ from mailbbgun.drivers.loop import THREADS, Loop
 from mailbbgun.events.changes import circuits
 from mailbbgun.routing.send_queue import ROOM_PER_CONNECTION, SendQueue
 from mailbbgun.services import Services
+from mailbbgun.smtp.outcome import Deferred, Refused
 from mailbbgun.sweep.mend import Mender
 from mailbbgun.sweep.replay import settle_own
 from mailbbgun.worker.delivery import DeliveryLoop
@@ -61,6 +65,8 @@ class WorkerProcess:
         connections = self._settings.WORKER_CONNECTIONS
         delivery = DeliveryLoop(self.context, self.send_queue, self._loop, connections, self._stop)
         isolated = Isolated(services, self._stop)
+        self._keeper = Keeper(services.counters, self._settings.counters_folder, WORKER)
+        self._count_states(services.counters)
         #: Name of a thread → its job.
         self.jobs: dict[str, Callable[[], None]] = {
             "loop": delivery.run,
@@ -78,6 +84,7 @@ class WorkerProcess:
         threads = {name: threading.Thread(target=job, name=name, daemon=True) for name, job in self.jobs.items()}
         for thread in threads.values():
             thread.start()
+        self._keeper.start()
         started = {"worker_pid": os.getpid(), "connections": self._settings.WORKER_CONNECTIONS}
         log.info("worker_started", extra={"worker": self.context.owner, **started})
         next_event(self._asked_to_stop)
@@ -85,6 +92,21 @@ class WorkerProcess:
         self._loop.wake()
         self._shut_down(threads)
         return self._code
+
+    def _count_states(self, counters: Counters) -> None:
+        """Let gauges be read of the send queue, the connections and the circuits."""
+
+        def send_queue() -> dict[tuple[str, ...], float]:
+            waiting, under_way = self.send_queue.counts()
+            return {("waiting",): waiting, ("under_way",): under_way}
+
+        def paused() -> dict[tuple[str, ...], float]:
+            causes = [type(one.cause) for one in self.context.breaker.opened().values()]
+            return {("refused",): causes.count(Refused), ("unreachable",): causes.count(Deferred)}
+
+        counters.gauge(SEND_QUEUE, send_queue)
+        counters.gauge(CIRCUITS, paused)
+        counters.gauge(IDLE_CONNECTIONS, lambda: {(): self.context.routes.idle_connections})
 
     def _make_send_queue(self) -> SendQueue[Transaction]:
         most, routes = self._settings.WORKER_CONNECTIONS, self.context.routes
@@ -127,6 +149,7 @@ class WorkerProcess:
                 circuits.report(session, self.context.owner, {}, ())
         except DatabaseUnavailable as error:
             log.warning("leave_failed", extra={"error": str(error)})
+        self._keeper.close()
         left = len(self.context.leases.in_hand())
         if not left:
             self._settle_unknown_claims()

@@ -185,6 +185,7 @@ ROUTES = {
     ("/smtp-accounts/health", "get"),
     ("/smtp-accounts/presets", "get"),
     ("/audit", "get"),
+    ("/metrics", "get"),
     ("/tenants", "get"),
     ("/tenants", "post"),
     ("/tenants/{tenant_id}", "get"),

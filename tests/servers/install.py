@@ -22,6 +22,7 @@ TOOLS = {  # tools whose package has another name
     "clamd": "clamav-daemon",
     "systemd-analyze": "systemd",
     "node": "nodejs",
+    "promtool": "prometheus",
     "Mail/DKIM.pm": "libmail-dkim-perl",
     "dovecot": "dovecot-imapd",
     "MIME/Parser.pm": "libmime-tools-perl",
@@ -80,6 +81,11 @@ def clamd() -> Path:
 def nginx() -> Path:
     """Return the path of nginx. Raises :class:`Missing`."""
     return _found("nginx")
+
+
+def promtool() -> Path:
+    """Return the path of promtool. Raises :class:`Missing`."""
+    return _found("promtool")
 
 
 def systemd_analyze() -> Path:
