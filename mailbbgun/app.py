@@ -58,6 +58,8 @@ from mailbbgun.templates import api as templates
 from mailbbgun.templates.resolve import Templates
 from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
+from mailbbgun.webhooks import api as webhooks
+from mailbbgun.webhooks.by_hand import ByHand
 
 #: The rooms that have views. Each has a blueprint.
 ROOMS = (
@@ -71,6 +73,7 @@ ROOMS = (
     suppressions,
     smtp_accounts,
     domains,
+    webhooks,
     tenants,
 )
 
@@ -174,7 +177,8 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
     doors = (acceptor, batcher, many, quick, links, inspector)
-    provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
+    by_hand = ByHand(services)
+    provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing, by_hand)
     api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)
@@ -207,6 +211,7 @@ def close(app: Flask) -> None:
         provided(Authenticator).close()
         provided(Rates).close()
         provided(Refusals).close()
+        provided(ByHand).close()
         provided(Services).close()
 
 

@@ -25,7 +25,8 @@ import mailbbgun.queues.models
 import mailbbgun.smtp_accounts.models
 import mailbbgun.suppressions.models
 import mailbbgun.templates.models
-import mailbbgun.tenants.models  # noqa: F401 - all of these define tables
+import mailbbgun.tenants.models
+import mailbbgun.webhooks.models  # noqa: F401 - all of these define tables
 from mailbbgun import migrations
 from mailbbgun.core.errors import ConfigurationError, DatabaseUnavailable
 from mailbbgun.database.db import Base, Database, dialect_of

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from mailbbgun.settings.files import FileSettings
+from mailbbgun.settings.events import EventSettings
 from mailbbgun.settings.values import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookSettings(FileSettings):
+class WebhookSettings(EventSettings):
     """A part of :class:`~mailbbgun.settings.settings.Settings`."""
 
     WEBHOOK_DAYS: int = setting(

@@ -70,6 +70,7 @@ class WebhookAttempt(Owned, Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     endpoint_id: Mapped[UUID] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
+    position: Mapped[int] = mapped_column(BigInteger)  # with the event's id its place in the log; 0: it has none
     event_id: Mapped[UUID]
     kind: Mapped[str] = mapped_column(String(32))
     cause: Mapped[str] = mapped_column(String(16))  # event, retry, replay, redelivery, test

@@ -4,7 +4,7 @@ Each function takes a session and never commits.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,6 @@ from mailbbgun.events.reading import LoggedEvent, Position, read
 from mailbbgun.webhooks.models import ATTEMPTS, ENDPOINTS, REPLAYS, RETRIES
 from mailbbgun.webhooks.sending import Tried
 from mailbbgun.webhooks.served import Served
-from mailbbgun.webhooks.track import Item
 from mailbbgun.webhooks.verdict import error, retry_seconds
 
 _E, _R, _P, _A = ENDPOINTS.c, RETRIES.c, REPLAYS.c, ATTEMPTS.c
@@ -120,18 +119,19 @@ def write(session: Session, changed: Sequence[Served]) -> None:
     )
     _write_replays(session, changed)
     _write_retries(session, changed)
-    rows = [attempt(one.tenant_id, one.to.endpoint_id, i.event, i.cause, t) for one in changed for i, t in _tried(one)]
-    if rows:
+    if rows := [row for one in changed for row in _attempts(one)]:
         session.execute(ATTEMPTS.insert(), rows)
 
 
-def _tried(one: Served) -> Iterable[tuple[Item, Tried]]:
-    return one.changes.attempts
+def _attempts(one: Served) -> Iterator[dict[str, Any]]:
+    for item, tried in one.changes.attempts:
+        its = item.event
+        yield attempt(one.tenant_id, one.to.endpoint_id, its.position, its.kind.value, item.cause, tried)
 
 
 def _update_each(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
-        names = {name: bindparam(name) for name in rows[0] if name != "b_id"}
+        names: Any = {name: bindparam(name) for name in rows[0] if name != "b_id"}
         session.connection().execute(update(ENDPOINTS).where(_E.id == bindparam("b_id")).values(names), list(rows))
 
 
@@ -148,7 +148,8 @@ def finish_replay(session: Session, replay_id: UUID) -> None:
 
 
 def _write_retries(session: Session, changed: Sequence[Served]) -> None:
-    now, rows, ended = datetime.now(UTC), [], []
+    now, rows = datetime.now(UTC), []
+    ended: list[UUID] = []
     for one in changed:
         ended += one.changes.ended
         for identifier, item in one.changes.retries.items():
@@ -170,20 +171,14 @@ def _write_retries(session: Session, changed: Sequence[Served]) -> None:
         session.execute(insert.on_conflict_do_update(index_elements=[_R.id], set_=new), rows)
 
 
-def attempt(tenant_id: UUID, endpoint_id: UUID, event: LoggedEvent, cause: str, tried: Tried) -> dict[str, Any]:
-    """Return the row of a request."""
-    return attempt_row(tenant_id, endpoint_id, event.id, event.kind.value, cause, tried)
-
-
-def attempt_row(
-    tenant_id: UUID, endpoint_id: UUID, event_id: UUID, kind: str, cause: str, tried: Tried
-) -> dict[str, Any]:
-    """Return the row of a request, also of one without an event of the log."""
+def attempt(tenant_id: UUID, endpoint_id: UUID, place: Position, kind: str, cause: str, tried: Tried) -> dict[str, Any]:
+    """Return the row of a request about the event at a place."""
     return {
         "id": new_id(),
         "tenant_id": tenant_id,
         "endpoint_id": endpoint_id,
-        "event_id": event_id,
+        "position": place.number,
+        "event_id": place.event_id,
         "kind": kind,
         "cause": cause,
         "at": tried.at,

@@ -180,7 +180,9 @@ class Serving:
 
     def _retry(self, row: Row[Any]) -> None:
         one = self._served.get(row.endpoint_id)
-        if one is None or row.id in one.retrying or one.paused:
+        if one is None or row.id in one.retrying:
+            return
+        if one.paused_until is not None and datetime.now(UTC) < one.paused_until:
             return
         place = Position(row.position, row.event_id)
         with self._db.read(row.tenant_id) as session:
@@ -225,9 +227,8 @@ class Serving:
                 if not track.exhausted and len(one.waiting) < LOW and len(track.items) < MOST_BEYOND:
                     self._read(one, track, PROBES * 2 if paused else BATCH)
             one.settle()
-            if paused and not one.waiting and one.main.exhausted:
-                one.main.exhausted = False  # nothing is there to try it with; look again at the next tick
-                one.paused_until = max(one.paused_until or now, now)
+            if paused and not one.waiting:  # nothing is there to try it with; the next failure pauses it again
+                one.paused_until = None
 
     def _read(self, one: Served, track: Track, limit: int) -> None:
         filters = NO_FILTERS
