@@ -6,7 +6,6 @@ acknowledged event is not sent again by itself. An endpoint is a place in the lo
 but its row. A dead or slow endpoint delays no other.
 
 Files: ``edit`` sets endpoints up, ``signing`` has secrets and signatures, ``sending`` makes one request of an event,
-``verdict`` says what an answer means, ``track`` is a place in the log with the events after it, ``served`` is the state
-of one endpoint in a worker, ``serving`` is the worker's thread, ``senders`` its pool, ``progress`` what it writes,
-``by_hand`` sends one event while a person waits.
+``verdict`` says what an answer means, ``by_hand`` sends one event while a person waits, ``serving/`` is the worker's
+part.
 """

@@ -105,7 +105,7 @@ def remove(webhook_id: UUID) -> Any:
 
 
 @blueprint.route("/webhooks/<uuid:webhook_id>/rotate", methods=["POST"])
-@blueprint.arguments(schemas.Rotation)
+@blueprint.arguments(schemas.SecretRotation)
 @blueprint.response(200, schemas.WebhookWithSecret)
 @blueprint.alt_response(404, description=_NONE)
 @needs(Scope.WEBHOOKS)

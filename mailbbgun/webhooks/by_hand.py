@@ -13,9 +13,9 @@ from mailbbgun.events.reading import Position
 from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.services import Services
 from mailbbgun.webhooks import edit, repo
-from mailbbgun.webhooks.progress import attempt, event_at
 from mailbbgun.webhooks.sending import TIMEOUT, Destination, Tried, payload, request_id, send, test_payload
-from mailbbgun.webhooks.serving import keys_of
+from mailbbgun.webhooks.serving.progress import attempt, event_at
+from mailbbgun.webhooks.serving.thread import keys_of
 from mailbbgun.webhooks.verdict import Verdict, verdict
 
 #: Most requests at once in one process.

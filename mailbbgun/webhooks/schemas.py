@@ -65,7 +65,7 @@ class NewWebhook(WebhookChange):
     secret = fields.String(load_default=None, allow_none=True, metadata=_SECRET)
 
 
-class Rotation(Schema):
+class SecretRotation(Schema):
     """The body of a request to rotate a webhook's secret."""
 
     secret = fields.String(load_default=None, allow_none=True, metadata=_SECRET)

@@ -20,7 +20,7 @@ from mailbbgun.routing.send_queue import ROOM_PER_CONNECTION, SendQueue
 from mailbbgun.services import Services
 from mailbbgun.sweep.mend import Mender
 from mailbbgun.sweep.replay import settle_own
-from mailbbgun.webhooks.serving import Serving
+from mailbbgun.webhooks.serving.thread import Serving
 from mailbbgun.worker.delivery import DeliveryLoop
 from mailbbgun.worker.intake import Intake
 from mailbbgun.worker.isolated import Isolated

@@ -22,12 +22,12 @@ from mailbbgun.events.filters import NO_FILTERS, Filters
 from mailbbgun.events.reading import Position, read, tenants_with_events_after
 from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.services import Services
-from mailbbgun.webhooks import progress
-from mailbbgun.webhooks.senders import MOST, MOST_SLOW, Result, Senders, Work
 from mailbbgun.webhooks.sending import Destination
-from mailbbgun.webhooks.served import AT_ONCE, PROBES, Changes, Served
+from mailbbgun.webhooks.serving import progress
+from mailbbgun.webhooks.serving.senders import MOST, MOST_SLOW, Result, Senders, Work
+from mailbbgun.webhooks.serving.served import AT_ONCE, PROBES, Changes, Served
+from mailbbgun.webhooks.serving.track import Item, Track
 from mailbbgun.webhooks.signing import key_of
-from mailbbgun.webhooks.track import Item, Track
 
 #: Seconds between two looks into the log, and between two looks at endpoints, retries and replays.
 TICK, LOOK = 0.05, 1.0

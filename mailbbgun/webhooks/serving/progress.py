@@ -21,7 +21,7 @@ from mailbbgun.events.kinds import Kind
 from mailbbgun.events.reading import LoggedEvent, Position, read
 from mailbbgun.webhooks.models import ATTEMPTS, ENDPOINTS, REPLAYS, RETRIES
 from mailbbgun.webhooks.sending import Tried
-from mailbbgun.webhooks.served import Served
+from mailbbgun.webhooks.serving.served import Served
 from mailbbgun.webhooks.verdict import error, retry_seconds
 
 _E, _R, _P, _A = ENDPOINTS.c, RETRIES.c, REPLAYS.c, ATTEMPTS.c

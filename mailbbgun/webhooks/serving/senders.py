@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.webhooks.sending import Destination, Tried, payload, send
-from mailbbgun.webhooks.served import Served
-from mailbbgun.webhooks.track import Item
+from mailbbgun.webhooks.serving.served import Served
+from mailbbgun.webhooks.serving.track import Item
 from mailbbgun.webhooks.verdict import Verdict, verdict
 
 #: Most requests at once of one process, and of these to endpoints that are slow or not known yet.

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from mailbbgun.events.reading import LoggedEvent
 from mailbbgun.webhooks.sending import Destination, Tried, request_id
-from mailbbgun.webhooks.track import Item, State, Track
+from mailbbgun.webhooks.serving.track import Item, State, Track
 from mailbbgun.webhooks.verdict import FAILURES, Verdict, pause_seconds, verdict, why_stopped
 
 #: Requests at once to an endpoint that answers soon, and to one that does not or is not known yet.
