@@ -157,11 +157,14 @@ def redeliver(wanted: dict[str, Any], webhook_id: UUID) -> Any:
 
     Its webhook-id is the same as before. It takes 10 seconds at most.
     """
+    tenant_id = caller().tenant_id
+    with provided(Services).db.read(tenant_id) as session:
+        edit.found(session, tenant_id, webhook_id)
     try:
         place = Position.parse(wanted["position"])
     except ValueError as error:
         raise InvalidInput("Some fields are not valid.", fields={"position": [f"{error}."]}) from error
-    return provided(ByHand).redeliver(caller().tenant_id, webhook_id, place)
+    return provided(ByHand).redeliver(tenant_id, webhook_id, place)
 
 
 @blueprint.route("/webhooks/<uuid:webhook_id>/replays", methods=["GET"])

@@ -97,15 +97,21 @@ def rotate(
     return shown(session, found(session, tenant_id, identifier)) | {"secret": new}
 
 
-def replay(session: Session, tenant_id: UUID, identifier: UUID, begin: datetime, stop: datetime) -> UUID:
+def replay(
+    session: Session, tenant_id: UUID, identifier: UUID, begin: datetime | None, stop: datetime | None
+) -> UUID:
     """Send the events of a time to an endpoint once more, up to those of now; return the replay's id.
 
     Raises :class:`InvalidInput`, :class:`NotFound`, and :class:`Conflict` if too many are not finished.
     """
+    its = found(session, tenant_id, identifier)
+    if begin is None or stop is None:
+        why = "Is missing: a time such as 2026-01-31T12:00:00Z, or a date."
+        lacking = {name: [why] for name, value in (("from", begin), ("to", stop)) if value is None}
+        raise InvalidInput("Some fields are not valid.", fields=lacking)
     if stop <= begin:
         why = "Is not after `from`: the events from `from` until before `to` are sent."
         raise InvalidInput("Some fields are not valid.", fields={"to": [why]})
-    its = found(session, tenant_id, identifier)
     if not its.enabled:
         raise Conflict("The webhook is disabled: enable it first.")
     tenants.lock(session, tenant_id)

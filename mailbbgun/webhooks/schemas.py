@@ -143,8 +143,8 @@ class Redelivery(Schema):
     """The body of a request to send an event once more."""
 
     position = fields.String(
-        required=True,
-        validate=validate.Length(1, 100),
+        load_default="",
+        validate=validate.Length(max=100),
         metadata={"description": "The position of the event, as events and attempts show it."},
     )
 
@@ -152,8 +152,8 @@ class Redelivery(Schema):
 class Window(Schema):
     """The body of a request to send the events of a time once more."""
 
-    begin = Time(data_key="from", required=True, metadata={"description": "The time of the first event."})
-    stop = Time(data_key="to", required=True, metadata={"description": "Events before this time are sent."})
+    begin = Time(data_key="from", load_default=None, metadata={"description": "The time of the first event."})
+    stop = Time(data_key="to", load_default=None, metadata={"description": "Events before this time are sent."})
 
 
 class ReplayShape(Schema):
