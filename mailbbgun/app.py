@@ -66,6 +66,8 @@ from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
 from mailbbgun.tracking import api as tracking
 from mailbbgun.tracking.keys import TrackingKeys
+from mailbbgun.webhooks import api as webhooks
+from mailbbgun.webhooks.by_hand import ByHand
 
 #: The rooms that have views. Each has a blueprint.
 ROOMS = (
@@ -81,6 +83,7 @@ ROOMS = (
     tracking,
     smtp_accounts,
     domains,
+    webhooks,
     tenants,
     metrics_api,
 )
@@ -186,7 +189,7 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     dry_run = explain.door(DryRun(services, trying, signing[0]))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings), _metrics(services))
-    doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)
+    doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector, ByHand(services))
     provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     _add_rooms(app)
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require, shows_metrics_key(settings))
@@ -251,6 +254,7 @@ def close(app: Flask) -> None:
         provided(Rates).close()
         provided(Refusals).close()
         provided(Metrics).close()
+        provided(ByHand).close()
         provided(Services).close()
 
 

@@ -26,7 +26,8 @@ import mailbbgun.smtp_accounts.models
 import mailbbgun.suppressions.models
 import mailbbgun.templates.models
 import mailbbgun.tenants.models
-import mailbbgun.tracking.models  # noqa: F401 - all of these define tables
+import mailbbgun.tracking.models
+import mailbbgun.webhooks.models  # noqa: F401 - all of these define tables
 from mailbbgun import migrations
 from mailbbgun.core.errors import ConfigurationError, DatabaseUnavailable
 from mailbbgun.database.db import Base, Database, dialect_of

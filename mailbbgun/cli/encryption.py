@@ -23,9 +23,10 @@ from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import models as smtp_accounts
 from mailbbgun.tenants import models as tenants
 from mailbbgun.tenants import repo
+from mailbbgun.webhooks import models as webhooks
 
 INTERRUPTED = 130  # 128 + SIGINT, the exit code shells use
-ROOMS = (domains, smtp_accounts, tenants)  # rooms whose tables have secrets
+ROOMS = (domains, smtp_accounts, tenants, webhooks)  # rooms whose tables have secrets
 
 
 @click.group()

@@ -17,6 +17,7 @@ from mailbbgun.cli.mail.templates import template
 from mailbbgun.cli.status import status
 from mailbbgun.cli.tenants import tenant
 from mailbbgun.cli.terminal import PROGRAM
+from mailbbgun.cli.webhooks import webhook
 from mailbbgun.core.process import CONTEXT, version_option
 
 SHELLS = ("bash", "zsh", "fish")
@@ -25,7 +26,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.group(context_settings=CONTEXT)
 @version_option
 def main() -> None:
-    """Messages, files, templates, suppressions, tenants, keys, SMTP accounts and domains of Mail BB Gun.
+    """Messages, files, templates, suppressions, tenants, keys, SMTP accounts, domains and webhooks of Mail BB Gun.
 
     Works on the database that the settings name, whether or not the service runs. Exit codes: 0
     done, 1 not done, 2 wrong usage, 78 a setting is wrong.
@@ -44,7 +45,7 @@ def completion(shell: str) -> None:
 
 
 _OF_MAIL = (status, message, batch, send, template, suppression)
-_OF_TENANTS = (tenant, key, account, domain, blobs, audit, encryption, keys)
+_OF_TENANTS = (tenant, key, account, domain, webhook, blobs, audit, encryption, keys)
 
 for command in (*_OF_MAIL, *_OF_TENANTS):
     main.add_command(command)

@@ -56,6 +56,8 @@ class Kind(StrEnum):
     CIRCUIT_OPENED = "circuit_opened"
     #: A worker sends by the account again.
     CIRCUIT_CLOSED = "circuit_closed"
+    #: A worker sends no more events to a webhook, since it asked for that or failed for WEBHOOK_DAYS.
+    WEBHOOK_DISABLED = "webhook_disabled"
 
 
 #: How an attempt may end: what a filter by ``attempted`` stands for. The end of an attempt is its event.

@@ -304,8 +304,8 @@ class Settings(Derived, MonitoringSettings):
     ALLOW_PRIVATE_HOSTS: tuple[str, ...] = _setting(
         (),
         "Private networks (10.0.0.0/8) and host names that may be used as mail servers, on any port: by "
-        "SMTP accounts, and with mx: by recipients' domains. *: all of them; then whoever may set up an "
-        "account or a domain can reach any server that this machine reaches.",
+        "SMTP accounts, and with mx: by recipients' domains; and as receivers of webhooks. *: all of them; then "
+        "whoever may set up an account, a domain or a webhook can reach any server that this machine reaches.",
     )
 
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting(

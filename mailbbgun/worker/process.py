@@ -24,6 +24,7 @@ from mailbbgun.services import Services
 from mailbbgun.smtp.outcome import Deferred, Refused
 from mailbbgun.sweep.mend import Mender
 from mailbbgun.sweep.replay import settle_own
+from mailbbgun.webhooks.serving.thread import Serving
 from mailbbgun.worker.delivery import DeliveryLoop
 from mailbbgun.worker.intake import Intake
 from mailbbgun.worker.isolated import Isolated
@@ -72,6 +73,7 @@ class WorkerProcess:
             "loop": delivery.run,
             "intake": self.intake.run,
             "isolated": isolated.run,
+            "webhooks": Serving(services, self.context.owner, self._stop, lambda: self.context.routes.workers).run,
             **self._periodic.jobs,
         }
 
@@ -138,7 +140,7 @@ class WorkerProcess:
         threads["intake"].join(_CLAIM_SECONDS)  # a claim that has begun must end before the journal is closed
         for transaction in self.send_queue.close():
             give_back(self.context, transaction)
-        for name in ("loop", "isolated"):
+        for name in ("loop", "isolated", "webhooks"):
             threads[name].join(max(0.0, deadline - time.monotonic()))
         self.context.close(FLUSH_SECONDS, stopped=not self._code)  # else a mail may have ended a thread
         self._nothing_in_hand.set()

@@ -75,6 +75,10 @@ class Owner:
         added = door.ask("POST", "/domains", self.key["key"], json={"name": f"{SECRET}.{name}.test"})
         assert added.status_code == 201, added.text
         self.domain = added.json()
+        hook = {"url": f"https://{SECRET}.{name}.test/", "description": SECRET}
+        listening = door.ask("POST", "/webhooks", self.key["key"], json=hook)
+        assert listening.status_code == 201, listening.text
+        self.webhook = listening.json()["id"]
 
     @property
     def ids(self) -> dict[str, str]:
@@ -88,6 +92,7 @@ class Owner:
             "called": self.template,
             "number": "1",
             "domain": self.domain["id"],
+            "webhook_id": self.webhook,
             "selector": self.domain["keys"][0]["selector"],
             "tenant_id": self.tenant,
             "key_id": self.key["id"],

@@ -1,0 +1,66 @@
+"""The threads that send webhooks: they are made when they are needed."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from mailbbgun.outgoing.http import HTTPClient
+from mailbbgun.webhooks.sending import Destination, Tried, payload, send
+from mailbbgun.webhooks.serving.served import Served
+from mailbbgun.webhooks.serving.track import Item
+from mailbbgun.webhooks.verdict import Verdict, verdict
+
+#: Most requests at once of one process, and of these to endpoints that are slow or not known yet.
+MOST, MOST_SLOW = 96, 72
+#: Seconds after which a thread hands back events that it has not begun to send.
+ONE_TURN = 0.5
+
+
+class Work(NamedTuple):
+    """Events for an endpoint, to be sent one after the other."""
+
+    served: Served
+    to: Destination
+    items: Sequence[Item]
+
+
+class Result(NamedTuple):
+    """What became of :class:`Work`."""
+
+    served: Served
+    tried: Sequence[tuple[Item, Tried]]
+    left: Sequence[Item]  # not begun: one before them was not acknowledged, or they took long
+
+
+class Senders:
+    """A pool of threads. ``results`` is called by them, and must be safe to call from any thread."""
+
+    def __init__(self, client: HTTPClient, results: Callable[[Result], None]) -> None:
+        self._client, self._results = client, results
+        self._work: queue.SimpleQueue[Work] = queue.SimpleQueue()
+        self._threads = 0
+        self.busy = 0  # the thread that gives work counts it
+
+    def give(self, work: Work) -> None:
+        """Let a thread send these. Call it from one thread only, with ``busy`` below :data:`MOST`."""
+        self.busy += 1
+        if self.busy > self._threads:
+            self._threads += 1
+            threading.Thread(target=self._run, name=f"webhook-{self._threads}", daemon=True).start()
+        self._work.put(work)
+
+    def _run(self) -> None:
+        while True:
+            self._results(self._sent(self._work.get()))
+
+    def _sent(self, work: Work) -> Result:
+        tried: list[tuple[Item, Tried]] = []
+        end = time.monotonic() + ONE_TURN
+        for item in work.items:
+            result = send(self._client, work.to, item.event.id, payload(item.event))
+            tried.append((item, result))
+            if verdict(result) is not Verdict.DONE or time.monotonic() > end:
+                break
+        return Result(work.served, tried, work.items[len(tried) :])

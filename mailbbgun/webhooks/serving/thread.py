@@ -1,0 +1,315 @@
+"""The thread ``webhooks`` of a worker process: it serves endpoints that it has leased.
+
+It reads the log behind each endpoint's place, gives events to the senders, and writes how far each endpoint is. The
+place moves after the answer. So after a crash some events are sent again, with the ``webhook-id`` they had.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from mailbbgun.core.errors import DatabaseUnavailable, SecretUnreadable
+from mailbbgun.database.crypto import Vault
+from mailbbgun.events.filters import NO_FILTERS, Filters
+from mailbbgun.events.reading import Position, read, tenants_with_events_after
+from mailbbgun.outgoing.http import HTTPClient
+from mailbbgun.services import Services
+from mailbbgun.webhooks.sending import Destination
+from mailbbgun.webhooks.serving import progress
+from mailbbgun.webhooks.serving.senders import MOST, MOST_SLOW, Result, Senders, Work
+from mailbbgun.webhooks.serving.served import AT_ONCE, PROBES, Changes, Served
+from mailbbgun.webhooks.serving.track import Item, Track
+from mailbbgun.webhooks.signing import key_of
+
+#: Seconds between two looks into the log, and between two looks at endpoints, retries and replays.
+TICK, LOOK = 0.05, 1.0
+#: Seconds of a tick for each tenant with an endpoint: a thousand tenants are looked at ten times a second.
+TICK_OF_TENANT = 0.0001
+#: Seconds between two writes of places.
+FLUSH = 0.1
+#: Events of one read; no more are read while so many wait, or are behind one that has no answer yet.
+BATCH, LOW, MOST_BEYOND = 100, 50, 400
+#: Most events that one connection gets in a row, and most requests at once of one tenant.
+IN_A_ROW, AT_ONCE_OF_TENANT = 16, 2 * AT_ONCE
+#: Seconds for which an endpoint is leased, at most LEASE_SECONDS, and between two rounds of forgetting.
+LEASE, FORGET = 20, 60.0
+#: Seconds to wait for answers at shutdown.
+LAST_ANSWERS = 5.0
+
+log = logging.getLogger("mailbbgun.webhooks")
+
+
+def keys_of(vault: Vault, row: Any, now: datetime) -> tuple[bytes, ...]:
+    """Return the keys that sign an endpoint's requests: the newest first. Raises :class:`SecretUnreadable`."""
+    valid = [row.secret]
+    if row.previous_secret is not None and row.previous_until > now:
+        valid.append(row.previous_secret)
+    return tuple(key_of(vault.decrypt(one)) for one in valid)
+
+
+class Serving:
+    """Serves the endpoints that one worker process has leased."""
+
+    def __init__(
+        self, services: Services, owner: UUID, stop: threading.Event, workers: Callable[[], int] = lambda: 1
+    ) -> None:
+        """``workers`` returns how many worker processes there are."""
+        settings = services.settings
+        self._services, self._db, self._owner, self._stop, self._workers = services, services.db, owner, stop, workers
+        self._client = HTTPClient.permitting(settings.ALLOW_PRIVATE_HOSTS, settings.HTTP_CA_FILE)
+        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._senders = Senders(self._client, self._results.put)
+        self._served: dict[UUID, Served] = {}
+        self._lease = min(LEASE, settings.LEASE_SECONDS)
+        self._days = settings.WEBHOOK_DAYS
+        self._next_look = self._next_tick = self._next_flush = self._next_forget = self._next_lease = 0.0
+
+    def run(self) -> None:
+        """Serve endpoints until told to stop, then write what is known and give them back."""
+        while not self._stop.is_set():
+            self._wait()
+            self._guarded(self._turn)
+        end = time.monotonic() + LAST_ANSWERS
+        while self._senders.busy and time.monotonic() < end:
+            self._take_results(0.1)
+        for one in self._served.values():
+            one.end()
+        self._guarded(self._give_back)
+        self._client.close()
+
+    def _give_back(self) -> None:
+        self._flush()
+        with self._db.write() as session:
+            progress.release(session, self._owner)
+
+    def _guarded(self, do: Callable[[], None]) -> None:
+        try:
+            do()
+            self._services.outages.worked("database", "webhooks")
+        except DatabaseUnavailable as error:
+            self._services.outages.failed("webhooks", error)
+            self._stop.wait(LOOK)
+
+    def _wait(self) -> None:
+        due = min(self._next_look, self._next_tick) if self._served else self._next_look
+        if any(one.changes.done or one.changes.state or one.changes.attempts for one in self._served.values()):
+            due = min(due, self._next_flush)
+        self._take_results(max(0.0, due - time.monotonic()))
+
+    def _take_results(self, seconds: float) -> None:
+        """Wait for results for so long at most, and take all that there are."""
+        try:
+            result = self._results.get(timeout=min(seconds, LOOK)) if seconds else self._results.get_nowait()
+            while True:
+                self._senders.busy -= 1
+                result.served.returned(result.tried, result.left, self._days)
+                result = self._results.get_nowait()
+        except queue.Empty:
+            return
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_flush or now >= self._next_look:
+            self._flush()
+            self._next_flush = time.monotonic() + FLUSH
+        if now >= self._next_look:
+            self._look()
+            self._next_look = time.monotonic() + LOOK
+        if now >= self._next_tick:
+            tenants = self._find()
+            self._next_tick = time.monotonic() + max(TICK, TICK_OF_TENANT * tenants)
+        self._fill()
+        self._dispatch()
+
+    # Endpoints.
+
+    def _look(self) -> None:
+        """Lease endpoints, note changes of them, and read retries and replays that are due."""
+        now = time.monotonic()
+        with self._db.write() as session:
+            if self._served and now >= self._next_lease:
+                progress.prolong(session, self._owner, self._lease)
+                self._next_lease = now + self._lease / 4
+            progress.claim(session, self._owner, self._lease, self._workers())
+            if now >= self._next_forget:
+                self._next_forget = now + FORGET
+                progress.forget_attempts(session, self._services.settings.WEBHOOK_LOG_DAYS)
+                for identifier in self._served:
+                    progress.forget_surplus(session, identifier)
+        with self._db.read() as session:
+            held = progress.held(session, self._owner)
+            changed = [one for one, (lease, at) in held.items() if self._differs(one, lease, at)]
+            rows = progress.endpoints(session, changed) if changed else []
+            retries = progress.due_retries(session, self._owner) if held else []
+            replays = progress.replays(session, self._owner) if held else []
+        for gone in self._served.keys() - held.keys():
+            del self._served[gone]
+        for row in rows:
+            self._take(row)
+        for row in retries:
+            self._retry(row)
+        self._take_replays(replays)
+
+    def _differs(self, identifier: UUID, lease: int, updated_at: datetime) -> bool:
+        known = self._served.get(identifier)
+        rotated = known is not None and len(known.to.keys) > 1  # the second secret ends by itself
+        return known is None or rotated or (known.lease, known.updated_at) != (lease, updated_at)
+
+    def _take(self, row: Row[Any]) -> None:
+        try:
+            to = Destination(row.id, row.url, keys_of(self._services.vault, row, datetime.now(UTC)))
+        except SecretUnreadable as error:
+            log.warning("webhook_unreadable", extra={"endpoint_id": row.id, "error": str(error)})
+            return
+        known = self._served.get(row.id)
+        if known is None or known.lease != row.attempt:
+            track = Track(Position(row.position, row.event_id), "event")
+            state = {"failing_since": row.failing_since, "pauses": row.pauses, "paused_until": row.paused_until}
+            known = self._served[row.id] = Served(to, row.tenant_id, row.attempt, track, **state)
+        elif known.updated_at != row.updated_at:  # a person changed it, who may have mended the receiver
+            known.failing_since, known.pauses, known.paused_until = row.failing_since, row.pauses, row.paused_until
+        known.to, known.kinds, known.test, known.updated_at = to, frozenset(row.kinds), row.test, row.updated_at
+
+    def _retry(self, row: Row[Any]) -> None:
+        one = self._served.get(row.endpoint_id)
+        if one is None or row.id in one.retrying:
+            return
+        if one.paused_until is not None and datetime.now(UTC) < one.paused_until:
+            return
+        place = Position(row.position, row.event_id)
+        with self._db.read(row.tenant_id) as session:
+            event = progress.event_at(session, row.tenant_id, place)
+        if event is None:  # its retention has ended
+            one.changes.ended.add(row.id)
+            return
+        one.retrying[row.id] = item = Item(event, place, "retry", row.tries)
+        one.add([item])
+
+    def _take_replays(self, rows: Sequence[Row[Any]]) -> None:
+        for row in rows:
+            one = self._served.get(row.endpoint_id)
+            if one is not None and one.replay is None:
+                until = Position(row.until_position, row.until_event_id)
+                one.replay = Track(Position(row.position, row.event_id), "replay", until)
+                one.replay_id, one.replay_times = row.id, (row.from_at, row.to_at)
+
+    # Events.
+
+    def _find(self) -> int:
+        """Look which tenants have new events; return how many were looked at."""
+        places: dict[UUID, Position] = {}
+        idle = [one for one in self._served.values() if one.main.exhausted and not one.paused]
+        for one in idle:
+            places[one.tenant_id] = min(places.get(one.tenant_id, one.main.read_to), one.main.read_to)
+        if places:
+            with self._db.read() as session:
+                found = set(tenants_with_events_after(session, places))
+            for one in idle:
+                one.main.exhausted = one.tenant_id not in found
+        return len(places)
+
+    def _fill(self) -> None:
+        """Read events for endpoints that have few waiting. A paused one gets only those that try it."""
+        now = datetime.now(UTC)
+        for one in self._served.values():
+            paused = one.paused_until is not None
+            if one.paused_until is not None and (now < one.paused_until or one.waiting or one.in_flight):
+                continue
+            for track in one.tracks:
+                if not track.exhausted and len(one.waiting) < LOW and len(track.items) < MOST_BEYOND:
+                    self._read(one, track, PROBES * 2 if paused else BATCH)
+            one.settle()
+            if paused and not one.waiting:  # nothing is there to try it with; the next failure pauses it again
+                one.paused_until = None
+
+    def _read(self, one: Served, track: Track, limit: int) -> None:
+        filters = NO_FILTERS
+        if track is one.replay and one.replay_times is not None:
+            filters = Filters(begin=one.replay_times[0], end=one.replay_times[1])
+        with self._db.read(one.tenant_id) as session:
+            events = read(session, one.tenant_id, track.read_to, limit, filters=filters, until=track.until)
+        one.add(track.add(events, [one.wants(event) for event in events], limit))
+
+    def _dispatch(self) -> None:
+        """Give waiting events to the senders: in turns, and not all of them to slow endpoints."""
+        now = datetime.now(UTC)
+        active = [one for one in self._served.values() if one.waiting or one.in_flight]
+        of_tenant: Counter[UUID] = Counter()
+        slow = 0
+        for one in active:
+            of_tenant[one.tenant_id] += one.in_flight
+            slow += one.in_flight if one.slow else 0
+        given = True
+        while given:
+            given = False
+            for one in active:
+                slots = one.slots(now)
+                if not slots or self._senders.busy + PROBES > MOST or of_tenant[one.tenant_id] >= AT_ONCE_OF_TENANT:
+                    continue
+                if one.slow and slow >= MOST_SLOW:
+                    continue
+                times = slots if one.paused else 1
+                most = 1 if one.slow else max(1, min(IN_A_ROW, len(one.waiting) // slots))
+                for _ in range(times):
+                    self._senders.give(Work(one, one.to, one.take(most)))
+                of_tenant[one.tenant_id] += times
+                slow += times if one.slow else 0
+                given = True
+
+    # What is written.
+
+    def _flush(self) -> None:
+        """Write what has changed of endpoints; forget those that another worker has taken."""
+        changed = [one for one in self._served.values() if self._is_changed(one)]
+        if not changed:
+            return
+        with self._db.write() as session:
+            ours = progress.still_ours(session, self._owner, changed)
+            kept = [one for one in changed if one.to.endpoint_id in ours]
+            progress.write(session, kept)
+            finished = [one for one in kept if self._is_replayed(one)]
+            for one in finished:
+                assert one.replay_id is not None
+                progress.finish_replay(session, one.replay_id)
+            for one in kept:
+                if one.stopped is not None:
+                    progress.disable(session, one)
+        self._flushed(kept, finished)
+        for one in changed:
+            if one not in kept or one.stopped is not None:
+                self._served.pop(one.to.endpoint_id, None)
+
+    @staticmethod
+    def _is_changed(one: Served) -> bool:
+        its = one.changes
+        moved = any(track.place != track.saved for track in one.tracks)
+        told = its.attempts or its.retries or its.ended or its.state or one.stopped is not None
+        return bool(told) or Serving._is_replayed(one) or (moved and bool(its.done or not one.main.items))
+
+    @staticmethod
+    def _is_replayed(one: Served) -> bool:
+        return one.replay is not None and one.replay.exhausted and one.replay.place == one.replay.read_to
+
+    @staticmethod
+    def _flushed(kept: Collection[Served], finished: Collection[Served]) -> None:
+        for one in kept:
+            if one.changes.done:
+                told = {"endpoint_id": one.to.endpoint_id, "tenant_id": one.tenant_id, "events": one.changes.done}
+                log.info("webhooks_delivered", extra=told)
+            if one.changes.state and one.paused_until is not None:
+                last = one.changes.attempts[-1][1] if one.changes.attempts else None
+                said = {"status": last.status, "error": last.error} if last else {}
+                log.warning("webhook_paused", extra={"endpoint_id": one.to.endpoint_id, "pauses": one.pauses, **said})
+            for track in one.tracks:
+                track.saved = track.place
+            one.changes = Changes()
+        for one in finished:
+            one.replay = one.replay_id = one.replay_times = None
