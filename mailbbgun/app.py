@@ -28,6 +28,7 @@ from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.domains.look import DomainChecks
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.events import api as events
+from mailbbgun.events.following.watch import EventWatch
 from mailbbgun.exposure import check_was_made
 from mailbbgun.http import gate
 from mailbbgun.http.blueprint import SECURITY_SCHEMES, Api
@@ -173,7 +174,7 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
-    doors = (acceptor, batcher, many, quick, links, inspector)
+    doors = (acceptor, batcher, many, quick, links, inspector, EventWatch(services.db))
     provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
     for room in ROOMS:
@@ -204,6 +205,7 @@ def close(app: Flask) -> None:
         provided(Readiness).close()
         provided(Store).close()
         provided(Publisher).close()
+        provided(EventWatch).close()
         provided(Authenticator).close()
         provided(Rates).close()
         provided(Refusals).close()

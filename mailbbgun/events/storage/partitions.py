@@ -38,8 +38,7 @@ _PARTITIONS = text(
     "FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = CAST('events' AS regclass)"
 )
 _OLD_PIECE = (
-    "DELETE FROM {table} WHERE (tableoid, ctid) IN "
-    "(SELECT tableoid, ctid FROM {table} WHERE at < :before LIMIT :piece)"
+    "DELETE FROM {table} WHERE (tableoid, ctid) IN (SELECT tableoid, ctid FROM {table} WHERE at < :before LIMIT :piece)"
 )
 
 log = logging.getLogger("mailbbgun.events")
