@@ -8,11 +8,10 @@ from sqlalchemy.orm import Session
 from mailbbgun.core.caller import Scope
 from mailbbgun.core.errors import OnlyTestData
 from mailbbgun.events.following import cursor
-from mailbbgun.events.following.pages import Asked, place_of
+from mailbbgun.events.following.pages import Asked, asked_of
 from mailbbgun.events.following.pages import Page as PageOfLog
 from mailbbgun.events.following.pages import page as page_of_log
 from mailbbgun.events.following.watch import EventWatch
-from mailbbgun.events.reading import Filters
 from mailbbgun.events.schemas import CursorPlace, Cursors, CursorShown, LogPage, LogQuery, Timeline
 from mailbbgun.events.timeline import page as page_of_events
 from mailbbgun.http.blueprint import Blueprint
@@ -67,20 +66,12 @@ def _answer(found: PageOfLog) -> ReadyResponse:
 def _asked(session: Session, query: dict[str, Any]) -> Asked:
     """Return which events a query asks for. Raises :class:`InvalidInput`, :class:`NotFound`."""
     who = caller()
-    query = dict(query)
-    places = {}
-    for name in ("after", "before"):
-        text = query.pop(name)
-        places[name] = text and place_of(session, who.tenant_id, name, text, tests_only=who.tests_only)
-    if (name := query.pop("cursor")) is not None:
-        if who.tests_only:
-            raise OnlyTestData("A test key has no cursors: give after, with the next of the answer before.")
-        places["after"] = cursor.place(session, who.tenant_id, name)
-    limit = query.pop("limit")
-    del query["wait"]
-    if query["recipient"]:
-        query["recipient"] = query["recipient"].strip().lower()
-    return Asked(who.tenant_id, limit, who.tests_only, places["after"], places["before"], Filters(**query))
+    asked = asked_of(session, who.tenant_id, query, tests_only=who.tests_only)
+    if (name := query["cursor"]) is None:
+        return asked
+    if who.tests_only:
+        raise OnlyTestData("A test key has no cursors: give after, with the next of the answer before.")
+    return asked._replace(after=cursor.place(session, who.tenant_id, name))
 
 
 @blueprint.route("/cursors", tags=["events"])
@@ -108,7 +99,7 @@ def show_cursor(name: str) -> Any:
 @blueprint.response(200, CursorShown)
 @blueprint.alt_response(409, description="There are too many cursors.")
 @needs(Scope.READ)
-def put_cursor(given: dict[str, str], name: str) -> Any:
+def put_cursor(given: dict[str, str | None], name: str) -> Any:
     """Make a cursor, or move it to any place"""
     with provided(Services).db.write(caller().tenant_id) as session:
         return cursor.put(session, caller().tenant_id, name, given["position"])
@@ -129,7 +120,7 @@ def delete_cursor(name: str) -> None:
 @blueprint.response(200, CursorShown)
 @blueprint.alt_response(404, description="No such cursor.")
 @needs(Scope.READ)
-def acknowledge(given: dict[str, str], name: str) -> Any:
+def acknowledge(given: dict[str, str | None], name: str) -> Any:
     """Acknowledge all events up to a position"""
     with provided(Services).db.write(caller().tenant_id) as session:
         return cursor.acknowledge(session, caller().tenant_id, name, given["position"])

@@ -63,7 +63,7 @@ class LogQuery(Schema):
 
     kinds = Kinds(
         data_key="kind",
-        load_default=frozenset(),
+        load_default=None,
         metadata={
             "type": "string",
             "description": "Those of these kinds, with commas between them. attempted: every end of an attempt.",
@@ -99,9 +99,7 @@ class LogQuery(Schema):
     text = fields.String(
         load_default=None,
         validate=validate.Length(1, 200),
-        metadata={
-            "description": "With this text in the subject or in the data, such as a server's reply, in any case."
-        },
+        metadata={"description": "With this text, in any case, in the subject or in the data, as in a reply."},
     )
     limit = Count(load_default=100, validate=validate.Range(1, 1000), metadata={"description": "At most so many."})
     after = fields.String(
@@ -163,7 +161,7 @@ class LogPage(Schema):
 class CursorPlace(Schema):
     """A place for a cursor."""
 
-    position = fields.String(required=True, metadata={"description": f"It is {_PLACE}.", "example": FIRST})
+    position = fields.String(load_default=None, metadata={"description": f"It is {_PLACE}.", "example": FIRST})
 
 
 class CursorShown(Schema):

@@ -1,5 +1,6 @@
 """Pages of the log: newest first, or oldest first after a place."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -67,7 +68,20 @@ def place_of(session: Session, tenant_id: UUID, name: str, text: str, *, tests_o
     try:
         return Position.parse(text)
     except ValueError as error:
-        right = f"give the `position` of an event or the `next` of an answer, {FIRST} or {LAST}"
-        raise InvalidInput(
-            "Some fields are not valid.", fields={name: [f"Is no position in the log; {right}."]}
-        ) from error
+        why = f"Is no position in the log: give `position` of an event or `next` of an answer, {FIRST} or {LAST}."
+        raise InvalidInput("Some fields are not valid.", fields={name: [why]}) from error
+
+
+def asked_of(session: Session, tenant_id: UUID, query: Mapping[str, Any], *, tests_only: bool = False) -> Asked:
+    """Return which events a query asks for (``schemas.LogQuery``), but for its cursor.
+
+    Raises :class:`InvalidInput` for a wrong place.
+    """
+    places = {
+        name: None if query[name] is None else place_of(session, tenant_id, name, query[name], tests_only=tests_only)
+        for name in ("after", "before")
+    }
+    given = {name: query[name] for name in Filters._fields if query[name] is not None}
+    if "recipient" in given:
+        given["recipient"] = given["recipient"].strip().lower()
+    return Asked(tenant_id, query["limit"], tests_only, filters=Filters(**given), **places)

@@ -18,7 +18,7 @@ from mailbbgun.events.reading import Position, tenants_with_events_after
 
 #: Seconds between two looks.
 LOOK_SECONDS = 0.25
-#: Requests of one API key that may wait at once, and of all.
+#: Requests of one API key that may wait in one process at once, and of all.
 MOST_OF_KEY, MOST = 10, 1000
 
 log = logging.getLogger("mailbbgun.events")
