@@ -29,6 +29,7 @@ from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.domains.look import DomainChecks
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.events import api as events
+from mailbbgun.events.following.watch import EventWatch
 from mailbbgun.explain import api as explain
 from mailbbgun.explain.dry_run import DryInspector, DryRun
 from mailbbgun.exposure import check_was_made
@@ -189,8 +190,11 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     dry_run = explain.door(DryRun(services, trying, signing[0]))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings), _metrics(services))
-    doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector, ByHand(services))
-    provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
+    doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)
+    readers = (ByHand(services), EventWatch(services.db))
+    checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
+    doors = (acceptor, batcher, many, quick, links, inspector, EventWatch(services.db))
+    provide(app, services, store, publisher, *doors, *readers, authenticator, rates, tests, hosts, *checks, *signing)
     _add_rooms(app)
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require, shows_metrics_key(settings))
     _take_uploads(app, settings)
@@ -250,6 +254,7 @@ def close(app: Flask) -> None:
         provided(Readiness).close()
         provided(Store).close()
         provided(Publisher).close()
+        provided(EventWatch).close()
         provided(Authenticator).close()
         provided(Rates).close()
         provided(Refusals).close()

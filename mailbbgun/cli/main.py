@@ -7,6 +7,7 @@ from mailbbgun.cli.accounts import account
 from mailbbgun.cli.audit import audit
 from mailbbgun.cli.blobs import blobs
 from mailbbgun.cli.encryption import encryption, keys
+from mailbbgun.cli.events import events
 from mailbbgun.cli.keys import key
 from mailbbgun.cli.mail.batches import batch
 from mailbbgun.cli.mail.domains import domain
@@ -44,7 +45,7 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 
-_OF_MAIL = (status, message, batch, send, template, suppression)
+_OF_MAIL = (status, message, events, batch, send, template, suppression)
 _OF_TENANTS = (tenant, key, account, domain, webhook, blobs, audit, encryption, keys)
 
 for command in (*_OF_MAIL, *_OF_TENANTS):

@@ -8,7 +8,7 @@ import re
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -63,6 +63,14 @@ def move(session: Session, tenant_id: UUID, name: str, to: Position) -> None:
     new = {"position": to.number, "event_id": to.event_id, "updated_at": db_now()}
     statement = insert(CURSORS).values(tenant_id=tenant_id, name=name, **new)
     session.execute(statement.on_conflict_do_update(index_elements=[_C.tenant_id, _C.name], set_=new))
+
+
+def advance(session: Session, tenant_id: UUID, name: str, to: Position) -> bool:
+    """Move a cursor to a place if that is further on; return whether it was. The caller commits."""
+    behind = tuple_(_C.position, _C.event_id) < tuple_(to.number, to.event_id)
+    statement = update(CURSORS).where(_C.tenant_id == tenant_id, _C.name == name, behind)
+    new = {"position": to.number, "event_id": to.event_id, "updated_at": db_now()}
+    return session.scalar(statement.values(new).returning(_C.name)) is not None
 
 
 def forget(session: Session, tenant_id: UUID, name: str) -> bool:

@@ -119,9 +119,10 @@ def read_back(
     return found
 
 
-def end(session: Session, tenant_id: UUID) -> Position:
+def end(session: Session, tenant_id: UUID, *, tests_only: bool = False) -> Position:
     """Return the place of the last settled event: where a reader begins that wants only what comes."""
-    its = select(_E.position, _E.id).where(_E.tenant_id == tenant_id, settled(dialect_of(session)))
+    tests = of_test_messages(_E.message_id, tenant_id, tests_only)
+    its = select(_E.position, _E.id).where(_E.tenant_id == tenant_id, settled(dialect_of(session)), *tests)
     last = session.execute(its.order_by(_E.position.desc(), _E.id.desc()).limit(1)).one_or_none()
     return START if last is None else Position(last.position, last.id)
 
