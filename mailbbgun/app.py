@@ -15,6 +15,8 @@ from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
+from mailbbgun.alerts import api as alerts
+from mailbbgun.alerts.figures.reports import FailedLogins
 from mailbbgun.attachments import api as attachments
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.batches import api as batches
@@ -77,6 +79,7 @@ ROOMS = (
     tracking,
     smtp_accounts,
     domains,
+    alerts,
     tenants,
 )
 
@@ -168,8 +171,11 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
         per_minute=per_minute,
         outages=services.outages,
     )
+    failed_logins = FailedLogins(services.db)
     rates = Rates(
-        processes=settings.api_processes, unauthorized=settings.UNAUTHORIZED_PER_MINUTE, redis_url=settings.REDIS_URL
+        processes=settings.api_processes,
+        unauthorized=settings.UNAUTHORIZED_PER_MINUTE,
+        redis_url=settings.REDIS_URL,
     )
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
@@ -186,7 +192,7 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     dry_run = explain.door(DryRun(services, trying, signing[0]))
-    checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
+    checks = (Readiness(services, database), database, Refusals(), failed_logins, form_limits(settings))
     doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)
     provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
@@ -194,7 +200,7 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
         api.register_blueprint(room.blueprint)
     api.register_blueprint(_service)
     app.register_blueprint(_assets)
-    gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
+    gate.guard(app, authenticator, rates, OPEN, PROBES, database.require, failed_logins.count)
     _take_uploads(app, settings)
     app.after_request(_secured)
 
@@ -219,6 +225,7 @@ def close(app: Flask) -> None:
         provided(Store).close()
         provided(Publisher).close()
         provided(Authenticator).close()
+        provided(FailedLogins).write()
         provided(Rates).close()
         provided(Refusals).close()
         provided(Services).close()

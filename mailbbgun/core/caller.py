@@ -20,6 +20,7 @@ class Scope(StrEnum):
     ACCOUNTS = "accounts"  # SMTP accounts
     REVEAL = "accounts:reveal"  # the passwords of SMTP accounts
     DOMAINS = "domains"  # sending domains
+    ALERTS = "alerts"  # rules, incidents and their notices
     ADMIN = "admin"  # all tenants and all keys
 
 

@@ -56,6 +56,10 @@ class Kind(StrEnum):
     CIRCUIT_OPENED = "circuit_opened"
     #: A worker sends by the account again.
     CIRCUIT_CLOSED = "circuit_closed"
+    #: The figure of an alert was beyond its threshold for long enough.
+    ALERT_FIRED = "alert_fired"
+    #: It was back for long enough.
+    ALERT_RESOLVED = "alert_resolved"
 
 
 #: How an attempt may end: what a filter by ``attempted`` stands for. The end of an attempt is its event.

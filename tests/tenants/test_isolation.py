@@ -75,6 +75,8 @@ class Owner:
         added = door.ask("POST", "/domains", self.key["key"], json={"name": f"{SECRET}.{name}.test"})
         assert added.status_code == 201, added.text
         self.domain = added.json()
+        watched = {"name": SECRET, "kind": "failure_rate", "emails": ["ops@example.com"]}
+        self.alert = door.ask("POST", "/alerts", self.key["key"], json=watched).json()["id"]
 
     @property
     def ids(self) -> dict[str, str]:
@@ -88,6 +90,7 @@ class Owner:
             "called": self.template,
             "number": "1",
             "domain": self.domain["id"],
+            "alert_id": self.alert,
             "selector": self.domain["keys"][0]["selector"],
             "tenant_id": self.tenant,
             "key_id": self.key["id"],
