@@ -148,7 +148,9 @@ def unusual_volume(service: Watched) -> None:
     service.fired("unusual_volume")
 
     def an_hour_later() -> bool:
-        service.sql("DELETE FROM alert_counts WHERE seconds = 60")  # again, if some had not been counted yet
+        service.sql(
+            "DELETE FROM alert_counts WHERE seconds = 60 AND kind = 'accepted'"
+        )  # again, if some had not been counted yet
         return bool(service.told("[resolved] unusual_volume"))
 
     until(an_hour_later, what="the mail that the volume is as usual")
