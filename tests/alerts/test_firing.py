@@ -119,8 +119,6 @@ def account_paused(service: Watched) -> None:
     answer = service.mail(service.resolved("account_paused"))
     assert answer["In-Reply-To"] == answer["References"] == service.mail(mail)["Message-ID"]
     assert len(service.call("GET", "/alerts/incidents?limit=2&state=resolved")["incidents"]) == 2
-    for one in service.call("GET", "/smtp-accounts")["smtp_accounts"]:
-        service.call("DELETE", f"/smtp-accounts/{one['id']}", 204)
 
 
 def disk_and_blobs(service: Watched) -> None:
@@ -215,5 +213,11 @@ def test_silence_grouping_webhooks_and_a_killed_worker(service: Watched) -> None
         assert bodies[1]["data"]["incidents"][0]["value"] == 3
         heads = [one.lower().partition(b"webhook-id: ")[2].split(b"\r\n")[0] for one in receiver.requests]
         assert len(set(heads)) == 3
-        assert len(service.told("[firing]")) == len(service.told("[resolved]")) == 1
+        # As if the worker had died after each message was stored, and before it noted that.
+        service.sql("UPDATE alert_notices SET done_at = NULL, message_id = NULL WHERE channel = 'mail'")
+        unsent = "SELECT count(*) FROM alert_notices WHERE done_at IS NULL"
+        until(lambda: service.sql(unsent)[0][0] == 0, what="the notices again")
+        mails = service.get("/messages?tag=alert&limit=1000")["messages"]
+        assert len(mails) == len({one["subject"] for one in mails}) == 3
+        assert {one[0] for one in service.sql("SELECT error FROM alert_notices")} == {None}
     assert "failed_logins  resolved" in " ".join(service.run("bin/mailbbgun", "alert", "incidents").split("  "))
