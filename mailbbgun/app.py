@@ -15,6 +15,8 @@ from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
+from mailbbgun.alerts import api as alerts
+from mailbbgun.alerts.figures.reports import FailedLogins
 from mailbbgun.attachments import api as attachments
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.batches import api as batches
@@ -85,6 +87,7 @@ ROOMS = (
     smtp_accounts,
     domains,
     webhooks,
+    alerts,
     tenants,
     metrics_api,
 )
@@ -172,6 +175,7 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     rates = Rates(
         processes=settings.api_processes, unauthorized=settings.UNAUTHORIZED_PER_MINUTE, redis_url=settings.REDIS_URL
     )
+    failed = FailedLogins(services.db)
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
     links = UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL)
@@ -191,12 +195,11 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     dry_run = explain.door(DryRun(services, trying, signing[0]))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings), _metrics(services))
     doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)
-    readers = (ByHand(services), EventWatch(services.db))
-    checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
-    doors = (acceptor, batcher, many, quick, links, inspector, EventWatch(services.db))
-    provide(app, services, store, publisher, *doors, *readers, authenticator, rates, tests, hosts, *checks, *signing)
+    readers = (ByHand(services), EventWatch(services.db), failed)
+    others = (authenticator, rates, tests, hosts)
+    provide(app, services, store, publisher, *doors, *readers, *others, *checks, *signing)
     _add_rooms(app)
-    gate.guard(app, authenticator, rates, OPEN, PROBES, database.require, shows_metrics_key(settings))
+    gate.guard(app, authenticator, rates, OPEN, PROBES, database.require, shows_metrics_key(settings), failed.count)
     _take_uploads(app, settings)
     app.after_request(_secured)
 
@@ -260,6 +263,7 @@ def close(app: Flask) -> None:
         provided(Refusals).close()
         provided(Metrics).close()
         provided(ByHand).close()
+        provided(FailedLogins).write()
         provided(Services).close()
 
 

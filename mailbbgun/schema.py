@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 from sqlalchemy.orm import Session
 
+import mailbbgun.alerts.models
 import mailbbgun.attachments.models
 import mailbbgun.batches.models
 import mailbbgun.database.idempotency

@@ -4,6 +4,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from mailbbgun.cli.accounts import account
+from mailbbgun.cli.alerts import alert
 from mailbbgun.cli.audit import audit
 from mailbbgun.cli.blobs import blobs
 from mailbbgun.cli.encryption import encryption, keys
@@ -46,7 +47,7 @@ def completion(shell: str) -> None:
 
 
 _OF_MAIL = (status, message, events, batch, send, template, suppression)
-_OF_TENANTS = (tenant, key, account, domain, webhook, blobs, audit, encryption, keys)
+_OF_TENANTS = (tenant, key, account, domain, webhook, alert, blobs, audit, encryption, keys)
 
 for command in (*_OF_MAIL, *_OF_TENANTS):
     main.add_command(command)

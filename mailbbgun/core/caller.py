@@ -21,6 +21,7 @@ class Scope(StrEnum):
     REVEAL = "accounts:reveal"  # the passwords of SMTP accounts
     DOMAINS = "domains"  # sending domains
     WEBHOOKS = "webhooks"
+    ALERTS = "alerts"  # rules, incidents and their notices
     ADMIN = "admin"  # all tenants and all keys
 
 

@@ -58,6 +58,10 @@ class Kind(StrEnum):
     CIRCUIT_CLOSED = "circuit_closed"
     #: A worker sends no more events to a webhook, since it asked for that or failed for WEBHOOK_DAYS.
     WEBHOOK_DISABLED = "webhook_disabled"
+    #: The figure of an alert was beyond its threshold for long enough.
+    ALERT_FIRED = "alert_fired"
+    #: It was back for long enough.
+    ALERT_RESOLVED = "alert_resolved"
 
 
 #: How an attempt may end: what a filter by ``attempted`` stands for. The end of an attempt is its event.

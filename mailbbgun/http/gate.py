@@ -159,13 +159,15 @@ def guard(
     probes: Collection[str],
     require_database: Callable[[], None],
     has_other_key: Callable[[], bool] = lambda: False,
+    failed: Callable[[], None] = lambda: None,
 ) -> None:
     """Check every request to ``app`` before its view runs.
 
     Endpoints ``open_to_all`` need no key and have no limit. ``probes`` also answer requests whose
     Host is any IP address. ``require_database`` raises :class:`DatabaseUnavailable`, for all
     endpoints that are not open, while there is no usable database. ``has_other_key`` says whether the
-    request needs no API key, as if its endpoint were open.
+    request needs no API key, as if its endpoint were open. ``failed`` is called for each request without a
+    valid key.
 
     An IP address that sent too many invalid keys gets 429 instead of 401. Valid keys are served still.
     """
@@ -181,6 +183,7 @@ def guard(
         try:
             who = authenticator.caller(header, address)
         except Unauthorized as error:
+            failed()
             _not_too_often(limiter.address(address, failed=True), address, error)
             raise
         request.environ[WHO] = who

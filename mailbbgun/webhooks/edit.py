@@ -97,9 +97,7 @@ def rotate(
     return shown(session, found(session, tenant_id, identifier)) | {"secret": new}
 
 
-def replay(
-    session: Session, tenant_id: UUID, identifier: UUID, begin: datetime | None, stop: datetime | None
-) -> UUID:
+def replay(session: Session, tenant_id: UUID, identifier: UUID, begin: datetime | None, stop: datetime | None) -> UUID:
     """Send the events of a time to an endpoint once more, up to those of now; return the replay's id.
 
     Raises :class:`InvalidInput`, :class:`NotFound`, and :class:`Conflict` if too many are not finished.

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
+from mailbbgun.alerts.evaluate import Evaluator
+from mailbbgun.alerts.send import Sender
 from mailbbgun.attachments import expire
 from mailbbgun.batches import repo as batches
 from mailbbgun.core.errors import BlobStoreUnavailable, DatabaseUnavailable, QueueUnavailable
@@ -42,6 +44,8 @@ RESUMES, RESUMING = 5, 1000
 
 #: Seconds between two rounds of ``domains/upkeep.py``.
 DOMAINS_SECONDS = 15.0
+#: Seconds between two looks for notices of alerts that are due.
+NOTICE_SECONDS = 1.0
 #: Seconds between two looks for scheduled mail that is due.
 SCHEDULE_SECONDS = 0.5
 
@@ -78,6 +82,8 @@ class Periodic:
         self._hints_lost = hints_lost
         self._told: dict[UUID, Opened] = {}  # open circuits of accounts, as the database has them
         self._expired = replay.Expired(services.db, services.settings)
+        self._alerts = Evaluator(services.db, services.settings.var, services.settings.ALERT_SECONDS, stop.is_set)
+        self._notices = Sender(services, stop.is_set)
         # Leases are renewed until the last result is written: a server's reply may be waited for during
         # the whole of SHUTDOWN_GRACE, and the delivery must stay ours meanwhile.
         self.jobs: dict[str, Callable[[], None]] = {
@@ -102,6 +108,13 @@ class Periodic:
                 Task(60.0, self._forget_expired),
                 Task(600.0, self._forget_addresses),
             ],
+            # Alerts tell of trouble, so what is in trouble must not hold them up.
+            "alerts": [
+                Task(1.0, self._alerts.turn, "alerts"),
+                Task(15.0, self._alerts.report, "alerts"),
+                Task(3600.0, partial(self._alerts.forget_old, settings.ALERT_DAYS), "alerts"),
+            ],
+            "notices": [Task(NOTICE_SECONDS, self._notices.turn, "alerts")],
             "files": [  # it may wait for a store that is away
                 Task(60.0, self._expire_files, "files"),
                 Task(3600.0, self._forget_uploads, "uploads"),

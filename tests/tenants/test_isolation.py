@@ -81,6 +81,8 @@ class Owner:
         listening = door.ask("POST", "/webhooks", self.key["key"], json=hook)
         assert listening.status_code == 201, listening.text
         self.webhook = listening.json()["id"]
+        watched = {"name": SECRET, "kind": "failure_rate", "emails": ["ops@example.com"]}
+        self.alert = door.ask("POST", "/alerts", self.key["key"], json=watched).json()["id"]
 
     @property
     def ids(self) -> dict[str, str]:
@@ -96,6 +98,7 @@ class Owner:
             "number": "1",
             "domain": self.domain["id"],
             "webhook_id": self.webhook,
+            "alert_id": self.alert,
             "selector": self.domain["keys"][0]["selector"],
             "tenant_id": self.tenant,
             "key_id": self.key["id"],
