@@ -1,9 +1,11 @@
 """Figures that no process counts: of the database, the queue, the registered workers and the disk."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -158,11 +160,10 @@ def _size(session: Session, services: Services) -> float:
 
 def _sizes(folder: Path) -> Iterator[int]:
     """Yield the size of each file below a folder. Files come and go meanwhile."""
-    for path in folder.rglob("*"):
-        try:
-            yield path.stat().st_size
-        except FileNotFoundError:
-            yield 0
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                yield os.stat(os.path.join(inside, name)).st_size
 
 
 def shown(found: Mapping[Family, Any]) -> Iterator[tuple[Family, Any]]:
