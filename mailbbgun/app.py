@@ -28,6 +28,8 @@ from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.domains.look import DomainChecks
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.events import api as events
+from mailbbgun.exports import api as exports
+from mailbbgun.exports.running import RunningExports
 from mailbbgun.exposure import check_was_made
 from mailbbgun.http import gate
 from mailbbgun.http.blueprint import SECURITY_SCHEMES, Api
@@ -52,6 +54,7 @@ from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts import api as smtp_accounts
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.sender import identities
+from mailbbgun.statistics import api as statistics
 from mailbbgun.suppressions import api as suppressions
 from mailbbgun.suppressions.links import UnsubscribeLinks
 from mailbbgun.templates import api as templates
@@ -68,6 +71,8 @@ ROOMS = (
     templates,
     oversight,
     events,
+    statistics,
+    exports,
     suppressions,
     smtp_accounts,
     domains,
@@ -172,7 +177,7 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
-    checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
+    checks = (Readiness(services, database), database, Refusals(), form_limits(settings), RunningExports())
     doors = (acceptor, batcher, many, quick, links, inspector)
     provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
