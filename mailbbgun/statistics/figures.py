@@ -94,15 +94,15 @@ def answer(session: Session, asked: Question) -> dict[str, Any]:
         "group_by": asked.group_by,
         "total": shown(total, by_account=by_account),
         "points": [{"at": _moment(at), **shown(its, by_account=by_account)} for at, its in points.items()],
-        "groups": _groups(session, asked, total) if asked.group_by else None,
+        "groups": _groups(session, asked, asked.group_by, total) if asked.group_by else None,
         "queue": {"pending": number, "oldest_accepted_at": oldest},
     }
 
 
-def _groups(session: Session, asked: Question, total: Figures) -> list[dict[str, Any]]:
-    if asked.group_by == "status":
+def _groups(session: Session, asked: Question, group_by: str, total: Figures) -> list[dict[str, Any]]:
+    if group_by == "status":
         return _by_status(total)
-    dimension, span = Dimension(asked.group_by), asked.period
+    dimension, span = Dimension(group_by), asked.period
     sums: dict[str, Figures] = {}
     limits = (span.begin, span.end)
     for _, value, its in repo.found(session, asked.tenant_id, dimension, span.coarsest, limits, test=asked.test):
@@ -115,7 +115,10 @@ def _groups(session: Session, asked: Question, total: Figures) -> list[dict[str,
 
 def _by_status(total: Figures) -> list[dict[str, Any]]:
     """Return how many deliveries ended in each status, and as ERROR for each reason."""
-    ends = [(DELIVERED, None, total.counts[Kind.DELIVERED]), (CANCELLED, None, total.counts[Kind.CANCELLED])]
+    ends: list[tuple[str, str | None, int]] = [
+        (DELIVERED, None, total.counts[Kind.DELIVERED]),
+        (CANCELLED, None, total.counts[Kind.CANCELLED]),
+    ]
     ends += [(ERROR, reason, number) for reason, number in reasons(total).items()]
     every = sum(number for _, _, number in ends)
     return [

@@ -11,13 +11,13 @@ from uuid import UUID
 
 from sqlalchemy import update
 
-from mailbbgun.database.db import Database
+from mailbbgun.database.db import Database, db_now
 from mailbbgun.events import cursors, reading
 from mailbbgun.events.reading import START
 from mailbbgun.settings.settings import Settings
 from mailbbgun.statistics import repo
 from mailbbgun.statistics.counting import DAY
-from mailbbgun.statistics.follow import CURSOR, Follower, lease, locked
+from mailbbgun.statistics.follow import CURSOR, LEASE_SECONDS, Follower, lease, locked
 from mailbbgun.statistics.models import READERS
 
 
@@ -35,11 +35,12 @@ def rebuild(
     """
     since = first_whole_day(settings, time.time())
     with database.write() as session:
-        lease(session, tenant_id, owner)  # makes the row; a worker that has it need not give it up
-    with database.write() as session:
+        lease(session, tenant_id, owner)  # this makes the row, if there is none
         locked(session, tenant_id)
         repo.forget(session, tenant_id, since)
-        session.execute(update(READERS).where(READERS.c.tenant_id == tenant_id).values(since=since))
+        # A worker that has the lease loses it. What it has read by now does not count any more.
+        ours = {"since": since, "owner": owner, "lease_until": db_now(LEASE_SECONDS)}
+        session.execute(update(READERS).where(READERS.c.tenant_id == tenant_id).values(ours))
         cursors.move(session, tenant_id, CURSOR, START)
     with database.read(tenant_id) as session:
         end = reading.end(session, tenant_id)

@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
+from sqlalchemy.types import TypeEngine
 
 from mailbbgun.database.db import dialect_of
 from mailbbgun.database.sql import among, id_rows, recordset, rows
@@ -34,7 +35,13 @@ from mailbbgun.statistics.models import STATISTICS
 _S, _M, _D = STATISTICS.c, MESSAGES.c, DELIVERIES.c
 _KEY = ("tenant_id", "interval", "dimension", "start", "value", "test")
 #: The type of each part of a row's name in a parameter.
-_GIVEN = {"interval": String(), "dimension": String(), "start": Integer(), "value": String(), "test": Integer()}
+_GIVEN: dict[str, TypeEngine[Any]] = {
+    "interval": String(),
+    "dimension": String(),
+    "start": Integer(),
+    "value": String(),
+    "test": Integer(),
+}
 #: Seconds of figures of each interval that one commit deletes, at most.
 _PIECE = {"minute": HOUR, "hour": DAY, "day": 30 * DAY}
 
@@ -189,4 +196,4 @@ def forget_old(session: Session, interval: str, before: int) -> bool:
         return False
     end = min(first + _PIECE[interval], before)
     session.execute(delete(STATISTICS).where(_S.interval == interval, _S.start < end))
-    return end < before
+    return bool(end < before)

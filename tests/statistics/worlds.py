@@ -68,7 +68,9 @@ def send(db: Database, dice: random.Random, n: int, *, tenant_id: UUID = DEFAULT
             log.append(session, events[start : start + 40])
 
 
-def _event(tenant_id: UUID, message: UUID, delivery: UUID | None, kind: Kind, data: Mapping[str, Any], at: datetime) -> Any:
+def _event(
+    tenant_id: UUID, message: UUID, delivery: UUID | None, kind: Kind, data: Mapping[str, Any], at: datetime
+) -> Any:
     return {**log.event(tenant_id, message, delivery, kind, data), "at": at}
 
 
