@@ -118,13 +118,15 @@ def _kept(session: Session, tenant_id: UUID, named: Sequence[Row]) -> Iterator[t
     given: Any = recordset(dialect, "named", _GIVEN)
     ours = (_S.interval, _S.dimension, _S.start, _S.value, _S.test)
     flag = case((_S.test == true(), 1), else_=0)
-    same = and_(
-        *(_S[name] == given.c[name] for name in ("interval", "dimension", "start", "value")), flag == given.c.test
-    )
-    statement = select(*ours, _S.counts, _S.times).join(given, same).where(_S.tenant_id == tenant_id)
+    names = (_S[name] == given.c[name] for name in ("interval", "dimension", "start", "value"))
+    # An outer join, so that each name is looked up by the primary key: SQLite would look through all names
+    # for each row of the tenant.
+    joined = given.outerjoin(STATISTICS, and_(_S.tenant_id == tenant_id, *names, flag == given.c.test))
+    statement = select(*ours, _S.counts, _S.times).select_from(joined)
     records = [{**row._asdict(), "dimension": str(row.dimension), "test": int(row.test)} for row in named]
     for *row, counts, times in session.execute(statement, {"named": rows(records)}):
-        yield Row(*row), figures(counts, times)
+        if row[0] is not None:
+            yield Row(*row), figures(counts, times)
 
 
 def _values(tenant_id: UUID, row: Row, its: Figures) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from mailbbgun.tenants.models import ApiKey, Tenant
 blueprint = Blueprint("tenants", __name__, description="Who may send, and by which keys.")
 
 
+
 @blueprint.route("/audit", methods=["GET"])
 @blueprint.arguments(Page, location="query")
 @blueprint.response(200, schemas.Audit, headers=NEXT_PAGE)

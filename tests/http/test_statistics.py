@@ -39,6 +39,13 @@ def counts(door):
     wait_until(done, "the end of the log")
 
 
+def span():
+    """Return the parameters of a period that has all events of a test, also if midnight passes."""
+    day = timedelta(days=1)
+    today = datetime.now(UTC).date()
+    return {"from": str(today - day), "to": str(today + 2 * day), "interval": "hour"}
+
+
 def test_figures_of_a_tag_are_shown_by_interval_domain_account_and_status_and_as_csv(door, tag):
     first = door.send(to=["ann@one.example", "ben@two.example"], tags=[tag], subject="=1+1")
     second = door.send(to=["eva@one.example"], tags=[tag, f"{tag}2"])
@@ -48,8 +55,10 @@ def test_figures_of_a_tag_are_shown_by_interval_domain_account_and_status_and_as
     happens(door, second, Kind.BOUNCED, {"account": account, "reason": "bounced"}, seconds=1)
     counts(door)
 
-    found = door.get("/statistics", days=1, tag=tag, group_by="status")
-    assert found["interval"] == "hour"
+    period = span()
+    query = "&".join(f"{name}={value}" for name, value in period.items())
+    found = door.get("/statistics", **period, tag=tag, group_by="status")
+    assert (found["interval"], len(found["points"])) == ("hour", 72)
     total = found["total"]
     assert [total[name] for name in ("messages", "accepted", "delivered", "failed", "deferred")] == [2, 3, 2, 1, 1]
     assert total["rates"] == {"delivered": 0.6667, "failed": 0.3333, "deferred": 0.3333}
@@ -61,28 +70,28 @@ def test_figures_of_a_tag_are_shown_by_interval_domain_account_and_status_and_as
         {"name": "ERROR", "reason": "bounced", "deliveries": 1, "rate": 0.3333},
     ]
     assert found["queue"]["pending"] >= 2
-    by_tag = {one["name"]: one for one in door.get("/statistics", group_by="tag")["groups"]}
+    by_tag = {one["name"]: one for one in door.get("/statistics", **period, group_by="tag")["groups"]}
     assert (by_tag[tag]["accepted"], by_tag[f"{tag}2"]["failed"], by_tag[tag]["rest"]) == (3, 1, False)
-    by_domain = {one["name"]: one["accepted"] for one in door.get("/statistics", group_by="domain")["groups"]}
+    by_domain = {one["name"]: one["accepted"] for one in door.get("/statistics", **period, group_by="domain")["groups"]}
     assert by_domain["one.example"] >= 2
-    its = next(one for one in door.get("/statistics", group_by="account")["groups"] if one["name"] == account)
+    its = next(one for one in door.get("/statistics", **period, group_by="account")["groups"] if one["name"] == account)
     assert (its["delivered"], its["rates"]["delivered"]) == (2, 0.6667)
-    assert door.get("/statistics", account=account, interval="minute", days=1)["total"]["failed"] == 1
-    assert door.get("/statistics", tag=tag, test="true")["total"]["accepted"] == 0
+    assert door.get("/statistics", account=account, **period | {"interval": "minute"})["total"]["failed"] == 1
+    assert door.get("/statistics", **period, tag=tag, test="true")["total"]["accepted"] == 0
 
-    table = door.call("GET", f"/statistics?tag={tag}&days=1", headers={"Accept": "text/csv"})
+    table = door.call("GET", f"/statistics?tag={tag}&{query}", headers={"Accept": "text/csv"})
     assert table.headers["Content-Type"].startswith("text/csv")
     rows = list(csv.DictReader(StringIO(table.text)))
     assert sum(int(row["accepted"]) for row in rows) == 3
-    groups = door.call("GET", "/statistics?group_by=tag&format=csv").text
+    groups = door.call("GET", f"/statistics?group_by=tag&format=csv&{query}").text
     assert [row["failed"] for row in csv.DictReader(StringIO(groups)) if row["name"] == tag] == ["1"]
 
-    exported = door.call("GET", f"/exports/statistics?tag={tag}&days=1&interval=hour")
+    exported = door.call("GET", f"/exports/statistics?tag={tag}&{query}")
     lines = [json.loads(line) for line in exported.text.splitlines()]
     assert sum(line["delivered"] for line in lines) == 2
-    by_label = door.call("GET", "/exports/statistics?group_by=tag&format=csv").text
+    by_label = door.call("GET", f"/exports/statistics?group_by=tag&format=csv&{query}").text
     assert sum(int(row["messages"]) for row in csv.DictReader(StringIO(by_label)) if row["name"] == tag) == 2
-    status = door.call("GET", f"/exports/statistics?group_by=status&tag={tag}").text.splitlines()
+    status = door.call("GET", f"/exports/statistics?group_by=status&tag={tag}&{query}").text.splitlines()
     assert {json.loads(line)["name"] for line in status} == {"DELIVERED", "ERROR"}
 
 

@@ -41,9 +41,8 @@ while True:
 
 
 def follower(db: Database, **settings: str) -> Follower:
-    return Follower(
-        db, load(KEPT | {f"MAILBBGUN_{name}": value for name, value in settings.items()}), new_id(), events=50
-    )
+    given = KEPT | {f"MAILBBGUN_{name}": value for name, value in settings.items()}
+    return Follower(db, load(given), new_id(), events=50)
 
 
 def free(db: Database) -> None:

@@ -70,7 +70,7 @@ def send(db: Database, dice: random.Random, n: int, *, tenant_id: UUID = DEFAULT
 
 def _event(
     tenant_id: UUID, message: UUID, delivery: UUID | None, kind: Kind, data: Mapping[str, Any], at: datetime
-) -> Any:
+) -> dict[str, Any]:
     return {**log.event(tenant_id, message, delivery, kind, data), "at": at}
 
 
