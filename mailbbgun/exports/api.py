@@ -27,6 +27,7 @@ _DESCRIPTION = "NDJSON: each line is a JSON object. With format=csv, or Accept: 
 @blueprint.route("/exports/messages")
 @blueprint.arguments(MessagesExport, location="query")
 @blueprint.response(200, _FILE, content_type=MIMETYPES[NDJSON], description=_DESCRIPTION)
+@blueprint.alt_response(200, schema=_FILE, content_type=MIMETYPES[CSV], description=_DESCRIPTION)
 @blueprint.alt_response(503, description="It takes the database too long, or there is no room for so large a file.")
 @needs(Scope.READ, tests=True)
 def messages(filters: dict[str, Any]) -> Response:
@@ -43,6 +44,7 @@ def messages(filters: dict[str, Any]) -> Response:
 @blueprint.route("/exports/events")
 @blueprint.arguments(EventsExport, location="query")
 @blueprint.response(200, _FILE, content_type=MIMETYPES[NDJSON], description=_DESCRIPTION)
+@blueprint.alt_response(200, schema=_FILE, content_type=MIMETYPES[CSV], description=_DESCRIPTION)
 @needs(Scope.READ, tests=True)
 def events(asked: dict[str, Any]) -> Response:
     """Download all events that match, oldest first
@@ -57,6 +59,7 @@ def events(asked: dict[str, Any]) -> Response:
 @blueprint.route("/exports/statistics")
 @blueprint.arguments(StatisticsExport, location="query")
 @blueprint.response(200, _FILE, content_type=MIMETYPES[NDJSON], description=_DESCRIPTION)
+@blueprint.alt_response(200, schema=_FILE, content_type=MIMETYPES[CSV], description=_DESCRIPTION)
 @needs(Scope.READ, tests=True)
 def statistics(asked: dict[str, Any]) -> Response:
     """Download the figures of each interval, oldest first

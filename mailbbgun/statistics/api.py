@@ -20,12 +20,15 @@ SECONDS = 10.0
 
 _TOO_SLOW = f"It takes the database longer than {SECONDS:g} s to sum this up; choose a shorter period."
 
+_DESCRIPTION = "With format=csv, or Accept: text/csv, it is CSV."
+
 blueprint = Blueprint("statistics", __name__, description="How much was sent, what became of it, how long it took.")
 
 
 @blueprint.route("/statistics")
 @blueprint.arguments(AskedAs, location="query")
-@blueprint.response(200, FiguresShape, description="With format=csv, or Accept: text/csv, it is CSV.")
+@blueprint.response(200, FiguresShape, description=_DESCRIPTION)
+@blueprint.alt_response(200, schema={"type": "string"}, content_type="text/csv", description=_DESCRIPTION)
 @blueprint.alt_response(503, description="It takes the database too long, or it does not answer.")
 @needs(Scope.READ, tests=True)
 def show(asked: dict[str, Any]) -> Any:
