@@ -52,7 +52,8 @@ def events(asked: dict[str, Any]) -> Response:
     It ends with the last event from before the request. A few exports run at once; then others get 429.
     """
     who, form = caller(), _form(asked["format"])
-    found = pages.events(_reading(), who.tenant_id, event_filters(asked), tests_only=who.tests_only)
+    database = provided(Services).db
+    found = pages.events(database, who.tenant_id, event_filters(asked), tests_only=who.tests_only)
     return _file("events", form, found, pages.EVENT_COLUMNS)
 
 

@@ -12,6 +12,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from mailbbgun.database.db import Database
+from mailbbgun.database.deadline import at_most
 from mailbbgun.events import reading
 from mailbbgun.events.reading import START, Filters
 from mailbbgun.messages import find
@@ -22,6 +24,14 @@ from mailbbgun.statistics.figures import COUNTS, PERCENTILES, Question
 
 #: Rows that are in memory at once.
 PAGE = 1000
+
+#: Seconds that the database may take for one page of events: few of a long log may match.
+PAGE_SECONDS = 60.0
+
+_TOO_SLOW = (
+    f"It takes the database longer than {PAGE_SECONDS:g} s to find the next {PAGE} events; "
+    "narrow the export by `from` and `to`."
+)
 
 Reading = Callable[[], AbstractContextManager[Session]]
 Page = Sequence[Mapping[str, Any]]
@@ -55,13 +65,16 @@ def messages(read: Reading, wanted: Wanted) -> Iterator[Page]:
         wanted = replace(wanted, after=last)
 
 
-def events(read: Reading, tenant_id: UUID, filters: Filters, *, tests_only: bool = False) -> Iterator[Page]:
-    """Yield all events that match, oldest first, up to the one that was the last when the export began."""
-    with read() as session:
+def events(database: Database, tenant_id: UUID, filters: Filters, *, tests_only: bool = False) -> Iterator[Page]:
+    """Yield all events that match, oldest first, up to the one that was the last when the export began.
+
+    Raises :class:`TookTooLong` if the database needs too long for one page.
+    """
+    with database.read(tenant_id) as session:  # the end of the log is the same for test keys
         end = reading.end(session, tenant_id)
     place = START
     while True:
-        with read() as session:
+        with database.read(tenant_id, tests_only=tests_only) as session, at_most(session, PAGE_SECONDS, _TOO_SLOW):
             found = reading.read(session, tenant_id, place, PAGE, filters=filters, tests_only=tests_only, until=end)
         yield [reading.shown(one) for one in found]
         if len(found) < PAGE:

@@ -49,7 +49,7 @@ def events(context: click.Context, /, tenant: str, **_: Any) -> None:
 
     def found(services: Services, tenant_id: UUID, asked: dict[str, Any]) -> Export:
         filters = event_filters(asked)
-        return pages.events(partial(services.db.read, tenant_id), tenant_id, filters), pages.EVENT_COLUMNS
+        return pages.events(services.db, tenant_id, filters), pages.EVENT_COLUMNS
 
     _write(context, tenant, EventsExport(), found)
 
