@@ -3,6 +3,7 @@
 The HTTP API, the exports and the command line use it.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -80,11 +81,11 @@ def answer(session: Session, asked: Question) -> dict[str, Any]:
     """Return the figures in the form that ``schemas.Figures`` takes."""
     span, total, points = asked.period, Figures(), {start: Figures() for start in asked.period.starts}
     limits = (span.begin, span.end)
-    for start, _, its in repo.found(
+    for start, _, counts, times in repo.found(
         session, asked.tenant_id, asked.dimension, span.interval, limits, test=asked.test, value=asked.value
     ):
-        points[start].add(its)
-        total.add(its)
+        points[start].add(counts, times)
+        total.add(counts, times)
     number, oldest = repo.pending(session, asked.tenant_id, test=asked.test, tests_only=asked.tests_only)
     by_account = asked.dimension is Dimension.ACCOUNT
     return {
@@ -105,8 +106,10 @@ def _groups(session: Session, asked: Question, group_by: str, total: Figures) ->
     dimension, span = Dimension(group_by), asked.period
     sums: dict[str, Figures] = {}
     limits = (span.begin, span.end)
-    for _, value, its in repo.found(session, asked.tenant_id, dimension, span.coarsest, limits, test=asked.test):
-        sums.setdefault(value, Figures()).add(its)
+    for _, value, counts, times in repo.found(
+        session, asked.tenant_id, dimension, span.coarsest, limits, test=asked.test
+    ):
+        sums.setdefault(value, Figures()).add(counts, times)
     by_account = dimension is Dimension.ACCOUNT
     groups = [{**named(value), **shown(its, by_account=by_account)} for value, its in sums.items()]
     size = ("delivered", "failed") if by_account else ("accepted",)
@@ -144,7 +147,8 @@ def rows(database_read: Any, asked: Question) -> Iterator[dict[str, Any]]:
                     test=asked.test, value=value, after=after, limit=PAGE,
                 )
             )  # fmt: skip
-        for start, its_value, its in page:
+        for start, its_value, counts, times in page:
+            its = Figures(Counter(counts), Counter(times))
             at = {"at": _moment(start), **(named(its_value) if grouped else {})}
             if asked.group_by == "status":
                 yield from ({**at, **one} for one in _by_status(its))

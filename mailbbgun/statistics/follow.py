@@ -23,7 +23,7 @@ from mailbbgun.events import cursors, reading
 from mailbbgun.events.reading import START, Position
 from mailbbgun.settings.settings import Settings
 from mailbbgun.statistics import repo
-from mailbbgun.statistics.counting import ACCEPTED, DAY, SECONDS, Facts, Figures, Row, admitted, sums
+from mailbbgun.statistics.counting import ACCEPTED, DAY, DELIVERED, SECONDS, Figures, Row, admitted, sums
 from mailbbgun.statistics.models import READERS
 from mailbbgun.statistics.period import Kept
 from mailbbgun.tenants.models import Tenant
@@ -117,9 +117,11 @@ class Follower:
             events = reading.read(session, tenant_id, begin, self._events)
             if not events:
                 return None
-            ids = {one.message_id for one in events if one.message_id is not None}
-            new = {one.message_id for one in events if one.message_id is not None and one.kind == ACCEPTED}
-            facts: dict[UUID, Facts] = repo.facts(session, tenant_id, ids, new)
+            accepted, delivered = (
+                {one.message_id for one in events if one.kind == kind and one.message_id is not None}
+                for kind in (ACCEPTED, DELIVERED)
+            )
+            facts = repo.facts(session, tenant_id, accepted, delivered)
         return Read(begin, events[-1].position, since, sums(events, facts, since), len(events))
 
     def _keep(self, tenant_id: UUID, read: Read) -> bool:

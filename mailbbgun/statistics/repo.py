@@ -30,6 +30,7 @@ from mailbbgun.database.texts import domain_of
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, MessageCount
 from mailbbgun.messages.status import PENDING
 from mailbbgun.statistics.counting import DAY, HOUR, Dimension, Facts, Figures, Row
+from mailbbgun.statistics.histogram import LAST
 from mailbbgun.statistics.models import STATISTICS
 
 _S, _M, _D = STATISTICS.c, MESSAGES.c, DELIVERIES.c
@@ -42,6 +43,7 @@ _GIVEN: dict[str, TypeEngine[Any]] = {
     "value": String(),
     "test": Integer(),
 }
+_NUMBERS = {str(bucket): bucket for bucket in range(LAST + 1)}
 #: Seconds of figures of each interval that one commit deletes, at most.
 _PIECE = {"minute": HOUR, "hour": DAY, "day": 30 * DAY}
 
@@ -49,23 +51,20 @@ _PIECE = {"minute": HOUR, "hour": DAY, "day": 30 * DAY}
 # Messages.
 
 
-def facts(
-    session: Session, tenant_id: UUID, message_ids: Collection[UUID], accepted: Collection[UUID]
-) -> dict[UUID, Facts]:
-    """Return what is known of these messages; of those just ``accepted`` also their recipients by domain."""
-    if not message_ids:
-        return {}
+def facts(session: Session, tenant_id: UUID, accepted: Collection[UUID], delivered: Collection[UUID]) -> Facts:
+    """Return what must be known of messages that were just accepted, and of those that were delivered."""
     dialect, domains = dialect_of(session), defaultdict[UUID, dict[str, int]](dict)
-    domain = domain_of(_D.address)
     if accepted:
+        domain = domain_of(_D.address)
         its = select(_D.message_id, domain, func.count()).where(_D.tenant_id == tenant_id)
         its = its.where(among(dialect, _D.message_id, "ids")).group_by(_D.message_id, domain)
         for message_id, name, number in session.execute(its, {"ids": id_rows(dialect, accepted)}):
             domains[message_id][name.lower()] = domains[message_id].get(name.lower(), 0) + number
-    columns = (_M.id, func.coalesce(_M.send_at, _M.created_at, type_=_M.created_at.type), _M.test, _M.tags)
-    known = select(*columns).where(_M.tenant_id == tenant_id, among(dialect, _M.id, "ids"))
-    found = session.execute(known, {"ids": id_rows(dialect, message_ids)})
-    return {one: Facts(due, test, tuple(tags or ()), domains.get(one, {})) for one, due, test, tags in found}
+    if not delivered:
+        return Facts({}, domains)
+    known = (_M.tenant_id == tenant_id, among(dialect, _M.id, "ids"), _M.send_at.is_not(None))
+    found = session.execute(select(_M.id, _M.send_at).where(*known), {"ids": id_rows(dialect, delivered)})
+    return Facts({row.id: row.send_at for row in found}, domains)
 
 
 def pending(session: Session, tenant_id: UUID, *, test: bool, tests_only: bool) -> tuple[int, Any]:
@@ -101,7 +100,7 @@ def add(session: Session, tenant_id: UUID, sums: Mapping[Row, Figures]) -> None:
         return
     together = {row: Figures(Counter(its.counts), Counter(its.times)) for row, its in sums.items()}
     for row, figures in _kept(session, tenant_id, list(sums)):
-        together[row].add(figures)
+        together[row].add(figures.counts, figures.times)
     insert = postgresql.insert if dialect_of(session) == "postgresql" else sqlite.insert
     statement: Any = insert(STATISTICS)
     new = statement.excluded
@@ -142,7 +141,14 @@ def _values(tenant_id: UUID, row: Row, its: Figures) -> dict[str, Any]:
 
 def figures(counts: Mapping[str, int], times: Mapping[str, int]) -> Figures:
     """Return the sums of a row's two columns."""
-    return Figures(Counter(counts), Counter({int(bucket): number for bucket, number in times.items()}))
+    its = Figures()
+    its.add(counts, buckets(times))
+    return its
+
+
+def buckets(times: Mapping[str, int]) -> dict[int, int]:
+    """Return times by the number of their bucket, which JSON keeps as a text."""
+    return {_NUMBERS[bucket]: number for bucket, number in times.items()}
 
 
 # Reading.
@@ -159,8 +165,8 @@ def found(
     value: str | None = None,
     after: tuple[int, str] | None = None,
     limit: int | None = None,
-) -> Iterator[tuple[int, str, Figures]]:
-    """Yield start, value and sums of rows that begin within a span, in this order.
+) -> Iterator[tuple[int, str, Mapping[str, int], Mapping[int, int]]]:
+    """Yield start, value, counts and times of rows that begin within a span, in this order.
 
     ``value``: only of this tag, domain or account. ``after`` and ``limit`` make pages.
     """
@@ -175,7 +181,7 @@ def found(
     if after is not None:
         statement = statement.where(tuple_(_S.start, _S.value) > tuple_(literal(after[0]), literal(after[1])))
     for start, its, counts, times in session.execute(statement.limit(limit)):
-        yield start, its, figures(counts, times)
+        yield start, its, counts, buckets(times)
 
 
 def _tested(test: bool) -> ColumnElement[bool]:

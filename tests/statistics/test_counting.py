@@ -11,9 +11,9 @@ MIDNIGHT = int(datetime(2026, 1, 31, tzinfo=UTC).timestamp())
 MESSAGE = UUID(int=1)
 
 
-def event(kind, recipient=None, message=MESSAGE, after=0.0, **data):
-    at = AT + timedelta(seconds=after)
-    return SimpleNamespace(kind=kind, at=at, message_id=message, recipient=recipient, data=data)
+def event(kind, recipient=None, message=MESSAGE, after=0.0, tags=("a", "b", "a"), test=False, **data):
+    its = {"at": AT + timedelta(seconds=after), "message_id": message, "recipient": recipient}
+    return SimpleNamespace(kind=kind, data=data, tags=tags, test=test, accepted_at=AT, **its)
 
 
 def days(found):
@@ -22,7 +22,7 @@ def days(found):
 
 
 def test_an_event_counts_for_the_time_at_which_it_happened_and_for_each_label():
-    facts = {MESSAGE: Facts(AT, tags=("a", "b", "a"), recipients={"example.com": 2, "example.org": 1})}
+    facts = Facts(recipients={MESSAGE: {"example.com": 2, "example.org": 1}})
     found = sums(
         [
             event("accepted", recipients=3),
@@ -49,29 +49,31 @@ def test_an_event_counts_for_the_time_at_which_it_happened_and_for_each_label():
     assert told[Dimension.ACCOUNT, "main", second]["failed"] == 1
     times = [its.times for row, its in found.items() if row[:4] == ("day", Dimension.NONE, second, ALL)]
     assert times == [{64: 1}]  # 60 s, from 55 s to 66 s
-    minutes = [row for row in found if row.interval == "minute" and row.dimension is Dimension.NONE]
+    minutes = [row for row in found if row.interval == "minute" and row.dimension == Dimension.NONE]
     assert {row.start % 60 for row in minutes} == {0}
     assert len(minutes) == 2
 
 
 def test_test_mail_is_told_apart_and_events_before_a_day_are_left_out():
-    facts = {MESSAGE: Facts(AT, test=True, recipients={"example.com": 1})}
-    found = sums([event("accepted"), event("delivered", "a@example.com", after=60)], facts, since=MIDNIGHT + DAY)
+    events = [event("accepted", test=True), event("delivered", "a@example.com", after=60, test=True)]
+    found = sums(events, Facts({MESSAGE: AT + timedelta(seconds=59)}), since=MIDNIGHT + DAY)
+    assert {tuple(its.times) for its in found.values()} == {(40,)}  # a second after the scheduled time
     assert {row.test for row in found} == {True}
     assert {row.start for row in found if row.interval == "day"} == {MIDNIGHT + DAY}
 
 
 def test_labels_beyond_the_limit_of_a_day_are_one_and_the_first_stay_whatever_the_pieces():
     events = [
-        event("accepted", message=UUID(int=number), recipients=1, after=number % 2 * 60.0) for number in range(1, 9)
+        event("accepted", message=UUID(int=number), recipients=1, after=number % 2 * 60.0, tags=[f"t{number}"])
+        for number in range(1, 9)
     ]
-    facts = {one.message_id: Facts(AT, tags=(f"t{one.message_id.int}",)) for one in events}
+    facts = Facts()
     whole = admitted(sums(events, facts), {}, 2)
     pieces, known = {}, {}
     for start in range(0, len(events), 3):
         for row, its in admitted(sums(events[start : start + 3], facts), known, 2).items():
             pieces[row] = pieces[row] + its.counts if row in pieces else its.counts
-            if row.interval == "day" and row.dimension is Dimension.TAG:
+            if row.interval == "day" and row.dimension == Dimension.TAG:
                 known.setdefault((row.dimension, row.start, row.test), set()).add(row.value)
     assert pieces == {row: its.counts for row, its in whole.items()}
     of_day = {row.value: its.counts["accepted"] for row, its in whole.items() if row[:3] == ("day", "tag", MIDNIGHT)}
