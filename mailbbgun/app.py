@@ -34,6 +34,8 @@ from mailbbgun.events import api as events
 from mailbbgun.events.following.watch import EventWatch
 from mailbbgun.explain import api as explain
 from mailbbgun.explain.dry_run import DryInspector, DryRun
+from mailbbgun.exports import api as exports
+from mailbbgun.exports.running import RunningExports
 from mailbbgun.exposure import check_was_made
 from mailbbgun.http import gate
 from mailbbgun.http.blueprint import SECURITY_SCHEMES, Api
@@ -61,6 +63,7 @@ from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts import api as smtp_accounts
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.sender import identities
+from mailbbgun.statistics import api as statistics
 from mailbbgun.suppressions import api as suppressions
 from mailbbgun.suppressions.links import UnsubscribeLinks
 from mailbbgun.templates import api as templates
@@ -82,6 +85,8 @@ ROOMS = (
     oversight,
     events,
     explain,
+    statistics,
+    exports,
     suppressions,
     tracking,
     smtp_accounts,
@@ -195,7 +200,7 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     dry_run = explain.door(DryRun(services, trying, signing[0]))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings), _metrics(services))
     doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)
-    readers = (ByHand(services), EventWatch(services.db), failed)
+    readers = (ByHand(services), EventWatch(services.db), RunningExports(), failed)
     others = (authenticator, rates, tests, hosts)
     provide(app, services, store, publisher, *doors, *readers, *others, *checks, *signing)
     _add_rooms(app)

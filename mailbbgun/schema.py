@@ -24,6 +24,7 @@ import mailbbgun.limits.models
 import mailbbgun.messages.models
 import mailbbgun.queues.models
 import mailbbgun.smtp_accounts.models
+import mailbbgun.statistics.models
 import mailbbgun.suppressions.models
 import mailbbgun.templates.models
 import mailbbgun.tenants.models

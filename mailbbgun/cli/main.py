@@ -12,8 +12,10 @@ from mailbbgun.cli.events import events
 from mailbbgun.cli.keys import key
 from mailbbgun.cli.mail.batches import batch
 from mailbbgun.cli.mail.domains import domain
+from mailbbgun.cli.mail.exports import export
 from mailbbgun.cli.mail.messages import message
 from mailbbgun.cli.mail.send import send
+from mailbbgun.cli.mail.statistics import statistics
 from mailbbgun.cli.mail.suppressions import suppression
 from mailbbgun.cli.mail.templates import template
 from mailbbgun.cli.status import status
@@ -46,7 +48,7 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 
-_OF_MAIL = (status, message, events, batch, send, template, suppression)
+_OF_MAIL = (status, statistics, export, message, events, batch, send, template, suppression)
 _OF_TENANTS = (tenant, key, account, domain, webhook, alert, blobs, audit, encryption, keys)
 
 for command in (*_OF_MAIL, *_OF_TENANTS):

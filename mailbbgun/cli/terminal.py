@@ -104,6 +104,26 @@ def opened_for(tenant: str, *, sends: bool = False) -> Iterator[tuple[Services, 
         yield services, tenant_id
 
 
+def filters_of(schema: Schema) -> Callable[[Command], Command]:
+    """Give a command one option for each parameter of a schema, with the same name."""
+
+    def given(command: Command) -> Command:
+        for attribute, field in reversed(schema.fields.items()):
+            name = field.data_key or attribute
+            flag, sentence = f"--{name.replace('_', '-')}", field.metadata.get("description", "")
+            choices = next((list(one.choices) for one in field.validators if isinstance(one, validate.OneOf)), None)
+            if isinstance(field, fields.Boolean):
+                command = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=sentence)(command)
+            else:
+                kind: Any = click.Choice(choices, case_sensitive=False) if choices else str
+                several, default = getattr(field, "repeatable", False), field.load_default
+                told = f"  [default: {default}]" if default is not None and not callable(default) else ""
+                command = click.option(flag, name, type=kind, multiple=several, help=sentence + told)(command)
+        return command
+
+    return given
+
+
 def typed_options(context: click.Context) -> dict[str, Any]:
     """Return the options that were typed, by name. Repeatable options are lists."""
     typed = {

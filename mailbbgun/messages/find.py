@@ -35,6 +35,12 @@ def page(session: Session, wanted: repo.Wanted) -> tuple[list[dict[str, Any]], i
         return repo.page(session, wanted)
 
 
+def next_ones(session: Session, wanted: repo.Wanted) -> tuple[list[dict[str, Any]], UUID | None]:
+    """Return a page without the count: see :func:`repo.next_ones`. Raises what :func:`page` does."""
+    with at_most(session, LIST_SECONDS, _TOO_SLOW.format(LIST_SECONDS)):
+        return repo.next_ones(session, wanted)
+
+
 def details(database: Database, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> dict[str, Any]:
     """Return a tenant's message with its deliveries and files, in the form that ``schemas.Details`` takes.
 

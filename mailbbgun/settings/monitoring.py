@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from mailbbgun.settings.statistics import StatisticsSettings
 from mailbbgun.settings.values import setting
-from mailbbgun.settings.webhooks import WebhookSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MonitoringSettings(WebhookSettings):
+class MonitoringSettings(StatisticsSettings):
     """A part of :class:`~mailbbgun.settings.settings.Settings`."""
 
     METRICS_KEY: str = setting(

@@ -29,6 +29,7 @@ from mailbbgun.routing.circuit_breaker import Opened
 from mailbbgun.routing.routes import ACCOUNT, resolver
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import repo as accounts
+from mailbbgun.statistics.follow import Follower
 from mailbbgun.suppressions import repo as suppressions
 from mailbbgun.sweep import replay
 from mailbbgun.sweep.hints import hint_again, scheduled, unhinted
@@ -120,6 +121,11 @@ class Periodic:
                 Task(3600.0, self._forget_uploads, "uploads"),
             ],
         }
+        follower = Follower(db, settings, context.owner)
+        every["statistics"] = [
+            Task(1.0, partial(follower.run, self._stop)),
+            Task(3600.0, partial(follower.forget_old, self._stop)),
+        ]
         if settings.RETENTION_DAYS or settings.METADATA_DAYS:
             retention = Retention(db, settings.RETENTION_DAYS, settings.METADATA_DAYS)
             every["retention"] = [Task(60.0, partial(retention.run, self._stop))]

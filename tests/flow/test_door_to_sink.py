@@ -41,6 +41,23 @@ def test_a_message_arrives_and_its_timeline_says_so(shared):
     ]
 
 
+def test_what_was_sent_is_in_the_statistics_and_exports_once_a_worker_has_counted_it(shared):
+    good = shared.post(to=["ann@figures.test", "later-1-ben@figures.test"], tags=["figures"])
+    bad = shared.post(to="never-cis@figures.test", tags=["figures"])
+    shared.ended(good["id"], "DELIVERED")
+    shared.ended(bad["id"], "ERROR")
+    wanted = {"messages": 2, "accepted": 3, "delivered": 2, "failed": 1, "deferred": 1, "reasons": {"bounced": 1}}
+
+    def counted():
+        total = shared.get("/statistics?tag=figures")["total"]
+        return {name: total[name] for name in wanted} == wanted and total
+
+    total = until(counted, what="figures of all events")
+    assert 0 < total["time_to_deliver"]["p50"] <= total["time_to_deliver"]["p99"]
+    exported = shared.http.get(f"{shared.url}/exports/events?tag=figures&kind=delivered", timeout=60)
+    assert len(exported.text.splitlines()) == 2
+
+
 def test_a_worker_that_has_nothing_to_write_keeps_its_journal_young(shared):
     (path,) = until(lambda: list((shared.var / "journal").glob("*.journal")), what="the worker's journal")
     os.utime(path, (0, 0))

@@ -9,15 +9,14 @@ from uuid import UUID
 
 import click
 import orjson
-from marshmallow import fields, validate
 
 from mailbbgun.cli.terminal import (
     PAGE,
     PROGRAM,
-    Command,
     all_pages,
     as_json,
     as_usage_error,
+    filters_of,
     of_tenant,
     opened_for,
     print_json,
@@ -55,24 +54,9 @@ def message() -> None:
     """
 
 
-def _filters(command: Command) -> Command:
-    """Give a command one option for each parameter of ``GET /messages``, with the same name."""
-    for attribute, field in reversed(Filters().fields.items()):
-        name = field.data_key or attribute
-        flag, sentence = f"--{name.replace('_', '-')}", field.metadata.get("description", "")
-        choices = next((list(one.choices) for one in field.validators if isinstance(one, validate.OneOf)), None)
-        if isinstance(field, fields.Boolean):
-            command = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=sentence)(command)
-        else:
-            kind: Any = click.Choice(choices, case_sensitive=False) if choices else str
-            default = f"  [default: {field.load_default}]" if field.load_default is not None else ""
-            command = click.option(flag, name, type=kind, help=sentence + default)(command)
-    return command
-
-
 @message.command("list")
 @of_tenant
-@_filters
+@filters_of(Filters())
 @as_json
 @click.pass_context
 def index(context: click.Context, /, tenant: str, as_json: bool, **_: Any) -> None:

@@ -7,7 +7,7 @@ from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.database.db import UTCDateTime
 
 revision = "0023"
-down_revision = "0021"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 
