@@ -49,6 +49,10 @@ from mailbbgun.services import Services, build
 from mailbbgun.settings import running
 from mailbbgun.settings.running import Running
 from mailbbgun.settings.settings import Settings
+from mailbbgun.slack import api as slack
+from mailbbgun.slack.sending import SlackDoor
+from mailbbgun.slack_accounts import api as slack_accounts
+from mailbbgun.slack_accounts.connection_test import SlackTests
 from mailbbgun.smtp_accounts import api as smtp_accounts
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.sender import identities
@@ -70,6 +74,8 @@ ROOMS = (
     events,
     suppressions,
     smtp_accounts,
+    slack,
+    slack_accounts,
     domains,
     tenants,
 )
@@ -174,7 +180,8 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
     doors = (acceptor, batcher, many, quick, links, inspector)
-    provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
+    to_slack = (SlackDoor(settings, services.db, acceptor), SlackTests(settings))
+    provide(app, services, store, publisher, *doors, *to_slack, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

@@ -22,6 +22,7 @@ import mailbbgun.events.models
 import mailbbgun.limits.models
 import mailbbgun.messages.models
 import mailbbgun.queues.models
+import mailbbgun.slack_accounts.models
 import mailbbgun.smtp_accounts.models
 import mailbbgun.suppressions.models
 import mailbbgun.templates.models

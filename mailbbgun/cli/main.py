@@ -14,6 +14,7 @@ from mailbbgun.cli.mail.messages import message
 from mailbbgun.cli.mail.send import send
 from mailbbgun.cli.mail.suppressions import suppression
 from mailbbgun.cli.mail.templates import template
+from mailbbgun.cli.slack import slack
 from mailbbgun.cli.status import status
 from mailbbgun.cli.tenants import tenant
 from mailbbgun.cli.terminal import PROGRAM
@@ -43,7 +44,7 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 
-_OF_MAIL = (status, message, batch, send, template, suppression)
+_OF_MAIL = (status, message, batch, send, template, suppression, slack)
 _OF_TENANTS = (tenant, key, account, domain, blobs, audit, encryption, keys)
 
 for command in (*_OF_MAIL, *_OF_TENANTS):

@@ -29,6 +29,7 @@ from mailbbgun.messages.publisher import Publisher
 from mailbbgun.routing.circuit_breaker import CircuitBreaker
 from mailbbgun.routing.come_back_times import ComeBackTimes
 from mailbbgun.routing.routes import Routes
+from mailbbgun.routing.slack_source import StoredSlack
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts.cache import AccountCache
@@ -73,7 +74,7 @@ class WorkerContext:
         owner = owner or uuid4()
         permits = permit_store(settings, services.db)
         rate_limiter = RateLimiter(permits, woken)
-        routes = Routes(settings, rate_limiter)
+        routes = Routes(settings, rate_limiter, StoredSlack(services.db, services.vault))
         journal = Journal(settings.journal_folder, owner)
         leases = Leases(owner, settings.LEASE_SECONDS, services.clock)
         publisher = Publisher(services.db, services.queue, services.outages)

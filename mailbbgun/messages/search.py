@@ -4,8 +4,11 @@ import re
 from contextlib import suppress
 from uuid import UUID
 
+from sqlalchemy import ColumnElement, and_
+
 from mailbbgun.core import addresses
 from mailbbgun.database.texts import cases_of
+from mailbbgun.relays.slack.medium import SLACK, SLACK_PREFIX
 
 _ID = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
 
@@ -20,6 +23,15 @@ def stored_address(address: str) -> str:
         text = addresses.address(text)
     local, at, domain = text.rpartition("@")
     return f"{local}{at}{domain.lower()}"
+
+
+def of_medium(sender: ColumnElement[str], medium: str) -> ColumnElement[bool]:
+    """Return the condition that a message is of a medium. ``sender`` is the address in its From, in lower case.
+
+    It is a range of the index for lists by sender: ";" follows ":".
+    """
+    in_slack = and_(sender >= SLACK_PREFIX, sender < SLACK_PREFIX.replace(":", ";"))
+    return in_slack if medium == SLACK else ~in_slack
 
 
 def stored_message_id(header: str) -> str:
