@@ -33,7 +33,7 @@ from mailbbgun.core.ids import first_id_at
 from mailbbgun.database.db import ascii_lower, dialect_of
 from mailbbgun.database.texts import contains, domain_of, folded, has_part, mailbox_in, message_id_is_given
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery, Message, MessageCount, MessageTag
-from mailbbgun.messages.search import id_within, of_medium, part_as_regex, stored_address, stored_message_id
+from mailbbgun.messages.search import id_within, of_medium, part_as_regex, stored_address, stored_message_id, to_channel
 from mailbbgun.messages.status import CANCELLED, DELIVERED, ERROR, Reason, reason_of
 
 #: Messages whose subjects are read for one list, at most: no index helps to find a part of a text.
@@ -70,7 +70,7 @@ class Wanted:
     until: datetime | None = None
 
 
-# Details leave these out: they are large, or say nothing to people.
+# Columns that details leave out: they are large, or say nothing to people.
 _UNSHOWN = ("raw", "personal")
 # All filters but the status: the database keeps the number of messages of each status.
 _NARROWING = (
@@ -299,8 +299,7 @@ def _of_delivery(wanted: Wanted) -> list[ColumnElement[bool]]:
         conditions.append(domain_of(Delivery.address) == address.rpartition("@")[2])
         conditions.append(ascii_lower(Delivery.address) == ascii_lower(literal(address)))
     if wanted.channel is not None:
-        same = Delivery.address == wanted.channel
-        conditions += [same, domain_of(Delivery.address) == domain_of(literal(wanted.channel))]
+        conditions += to_channel(Delivery.address, wanted.channel)
     if wanted.domain is not None:
         conditions.append(domain_of(Delivery.address) == wanted.domain)
     if wanted.reason is not None:
