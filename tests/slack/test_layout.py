@@ -21,7 +21,7 @@ def test_a_level_gives_icon_and_colour_and_what_people_write_is_no_mention() -> 
     assert header["text"] == {"type": "plain_text", "text": ":rotating_light: <db1>", "emoji": True}
     assert text["text"]["text"] == "&lt;!channel&gt; a &amp; b"
     assert [one["text"] for one in fields["fields"]] == ["*Host*\n&lt;@U1&gt;", "*Free*\n–"]
-    assert len({look for look in LOOKS.values()}) == 4
+    assert len(set(LOOKS.values())) == 4
     plain = payload(Content(text="Hi"))
     assert (plain["text"], "attachments" in plain) == ("Hi", False)
 
@@ -54,5 +54,6 @@ def test_long_texts_are_split_between_lines_and_cut_with_a_note() -> None:
     parts = [*split(text)]
     assert "\n".join(parts) == escaped(text).strip("\n")
     sections = [one["text"]["text"] for one in blocks_of(Content(text=text, level="warning"))]
-    assert sections[0].startswith(":warning: line 0 ") and sections[-1].endswith("line 999 &amp; more")
+    assert sections[0].startswith(":warning: line 0 ")
+    assert sections[-1].endswith("line 999 &amp; more")
     assert "the rest is cut off" in str(blocks_of(Content(text="word " * 20_000, blocks=[{"type": "divider"}] * 40)))
