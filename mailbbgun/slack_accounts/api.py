@@ -22,6 +22,9 @@ from mailbbgun.tenants import keys
 
 blueprint = Blueprint("slack_accounts", __name__, description="Bots and webhooks that post to Slack.")
 
+#: What an answer shows, by its names in the table.
+SHOWN = tuple(one.attribute or name for name, one in schemas.SlackAccountShape().fields.items())
+
 _NONE = "No such account."
 _NAMED = "There is an account of that name, or there are too many."
 _LIMITED = "The API key lacks the scope accounts, or has senders or guests."
@@ -78,7 +81,7 @@ def show(account_id: UUID) -> Any:
     """Show a Slack account"""
     tenant_id = caller().tenant_id
     with provided(Services).db.read(tenant_id) as session:
-        return _shape(edit.found(session, tenant_id, account_id))
+        return _values(edit.found(session, tenant_id, account_id))
 
 
 @blueprint.route("/slack/accounts/<uuid:account_id>", methods=["PATCH"])
@@ -98,7 +101,7 @@ def change(wanted: dict[str, Any], account_id: UUID) -> Any:
     with services.db.write(tenant_id) as session:
         edit.change(session, services.vault, services.settings.SLACK_API_URL, tenant_id, account_id, wanted)
     with services.db.read(tenant_id) as session:
-        return _shape(edit.found(session, tenant_id, account_id))
+        return _values(edit.found(session, tenant_id, account_id))
 
 
 @blueprint.route("/slack/accounts/<uuid:account_id>", methods=["DELETE"])
@@ -144,6 +147,11 @@ def _claim(session: Session, key: str | None, wanted: dict[str, Any]) -> idempot
         return None
     pepper = keys.pepper(session, provided(Services).vault)
     return idempotency.claim_of(caller(), key, {"slack_account": wanted}, pepper)
+
+
+def _values(account: SlackAccount) -> dict[str, Any]:
+    """Return what an answer shows of an account, read while the session is open."""
+    return {name: getattr(account, name) for name in SHOWN}
 
 
 def _shape(account: SlackAccount) -> dict[str, Any]:
