@@ -70,28 +70,28 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     with services.db.write(tenant_id) as session:
         claim = _claim(session, key["key"], wanted)
         answer, replayed = idempotency.once(session, claim, services.settings.IDEMPOTENCY_SECONDS, add)
-    return created(answer, address_of("slack_accounts.show", account_id=answer["id"]), replayed)
+    return created(answer, address_of("slack_accounts.show", slack_account_id=answer["id"]), replayed)
 
 
-@blueprint.route("/slack/accounts/<uuid:account_id>", methods=["GET"])
+@blueprint.route("/slack/accounts/<uuid:slack_account_id>", methods=["GET"])
 @blueprint.response(200, schemas.SlackAccountShape)
 @blueprint.alt_response(404, description=_NONE)
 @needs(Scope.ACCOUNTS)
-def show(account_id: UUID) -> Any:
+def show(slack_account_id: UUID) -> Any:
     """Show a Slack account"""
     tenant_id = caller().tenant_id
     with provided(Services).db.read(tenant_id) as session:
-        return _values(edit.found(session, tenant_id, account_id))
+        return _values(edit.found(session, tenant_id, slack_account_id))
 
 
-@blueprint.route("/slack/accounts/<uuid:account_id>", methods=["PATCH"])
+@blueprint.route("/slack/accounts/<uuid:slack_account_id>", methods=["PATCH"])
 @blueprint.arguments(schemas.SlackAccountChange)
 @blueprint.response(200, schemas.SlackAccountShape)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(409, description=_NAMED)
 @blueprint.alt_response(403, description=_LIMITED)
 @needs(Scope.ACCOUNTS)
-def change(wanted: dict[str, Any], account_id: UUID) -> Any:
+def change(wanted: dict[str, Any], slack_account_id: UUID) -> Any:
     """Change a Slack account
 
     Messages that wait go through the account as it is then.
@@ -99,17 +99,17 @@ def change(wanted: dict[str, Any], account_id: UUID) -> Any:
     services, tenant_id = provided(Services), caller().tenant_id
     edit.check_caller(caller())
     with services.db.write(tenant_id) as session:
-        edit.change(session, services.vault, services.settings.SLACK_API_URL, tenant_id, account_id, wanted)
+        edit.change(session, services.vault, services.settings.SLACK_API_URL, tenant_id, slack_account_id, wanted)
     with services.db.read(tenant_id) as session:
-        return _values(edit.found(session, tenant_id, account_id))
+        return _values(edit.found(session, tenant_id, slack_account_id))
 
 
-@blueprint.route("/slack/accounts/<uuid:account_id>", methods=["DELETE"])
+@blueprint.route("/slack/accounts/<uuid:slack_account_id>", methods=["DELETE"])
 @blueprint.response(204)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(403, description=_LIMITED)
 @needs(Scope.ACCOUNTS)
-def remove(account_id: UUID) -> Any:
+def remove(slack_account_id: UUID) -> Any:
     """Delete a Slack account
 
     Messages that wait for it end as ERROR.
@@ -117,17 +117,17 @@ def remove(account_id: UUID) -> Any:
     tenant_id = caller().tenant_id
     edit.check_caller(caller())
     with provided(Services).db.write(tenant_id) as session:
-        if not repo.remove(session, tenant_id, account_id):
+        if not repo.remove(session, tenant_id, slack_account_id):
             raise edit.missing()
 
 
-@blueprint.route("/slack/accounts/<uuid:account_id>/test", methods=["POST"])
+@blueprint.route("/slack/accounts/<uuid:slack_account_id>/test", methods=["POST"])
 @blueprint.response(200, schemas.SlackTestResult)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(503, description="Too many tests are running, or the secret cannot be decrypted.")
 @blueprint.alt_response(403, description=_LIMITED)
 @needs(Scope.ACCOUNTS)
-def test(account_id: UUID) -> Any:
+def test(slack_account_id: UUID) -> Any:
     """Test a Slack account
 
     Slack is asked who the bot is, or whether the webhook exists. Nothing is posted.
@@ -135,10 +135,10 @@ def test(account_id: UUID) -> Any:
     services, tenant_id = provided(Services), caller().tenant_id
     edit.check_caller(caller())
     with services.db.read(tenant_id) as session:
-        account = edit.found(session, tenant_id, account_id)
+        account = edit.found(session, tenant_id, slack_account_id)
         target = target_of(account, services.vault)
     found = provided(SlackTests).run(target)
-    log.info("account_tried", extra={"account_id": account_id, "tenant_id": tenant_id, "ok": found["ok"]})
+    log.info("account_tried", extra={"account_id": slack_account_id, "tenant_id": tenant_id, "ok": found["ok"]})
     return found
 
 
