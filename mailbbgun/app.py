@@ -60,6 +60,10 @@ from mailbbgun.services import Services, build
 from mailbbgun.settings import running
 from mailbbgun.settings.running import Running
 from mailbbgun.settings.settings import Settings
+from mailbbgun.slack import api as slack
+from mailbbgun.slack.sending import SlackDoor
+from mailbbgun.slack_accounts import api as slack_accounts
+from mailbbgun.slack_accounts.connection_test import SlackTests
 from mailbbgun.smtp_accounts import api as smtp_accounts
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.sender import identities
@@ -90,6 +94,8 @@ ROOMS = (
     suppressions,
     tracking,
     smtp_accounts,
+    slack,
+    slack_accounts,
     domains,
     webhooks,
     alerts,
@@ -200,9 +206,10 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     dry_run = explain.door(DryRun(services, trying, signing[0]))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings), _metrics(services))
     doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)
+    to_slack = (SlackDoor(settings, services.db, acceptor), SlackTests(settings))
     readers = (ByHand(services), EventWatch(services.db), RunningExports(), failed)
     others = (authenticator, rates, tests, hosts)
-    provide(app, services, store, publisher, *doors, *readers, *others, *checks, *signing)
+    provide(app, services, store, publisher, *doors, *to_slack, *readers, *others, *checks, *signing)
     _add_rooms(app)
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require, shows_metrics_key(settings), failed.count)
     _take_uploads(app, settings)

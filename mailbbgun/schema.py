@@ -23,6 +23,7 @@ import mailbbgun.events.models
 import mailbbgun.limits.models
 import mailbbgun.messages.models
 import mailbbgun.queues.models
+import mailbbgun.slack_accounts.models
 import mailbbgun.smtp_accounts.models
 import mailbbgun.statistics.models
 import mailbbgun.suppressions.models

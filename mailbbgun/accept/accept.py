@@ -13,7 +13,7 @@ from uuid import UUID
 
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.checks import Sharing, check
-from mailbbgun.accept.draft import Draft
+from mailbbgun.accept.draft import Draft, Prepared
 from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submission
 from mailbbgun.accept.pending import PendingWrite, Rows
 from mailbbgun.accept.raw import check_raw
@@ -102,7 +102,11 @@ class Acceptor:
         self._publisher = publisher
 
     def accept(
-        self, submission: Submission, caller: Caller, options: Options = PLAIN, traceparent: str | None = None
+        self,
+        submission: Submission | Prepared,
+        caller: Caller,
+        options: Options = PLAIN,
+        traceparent: str | None = None,
     ) -> Accepting:
         """Check and compose a caller's message. Nothing is stored until ``begin`` or ``result`` of
         what this returns is called; the hint follows the commit.
@@ -115,6 +119,8 @@ class Acceptor:
         span = self._traces.begin("accept", traceparent, server=True) if self._traces is not None else None
         if isinstance(submission, Raw):
             draft = check_raw(submission, options, self._settings, caller)
+        elif isinstance(submission, Prepared):
+            draft = submission.draft()
         else:
             draft = self.draft(identifier, submission, options, caller)
             if draft.content:
@@ -273,7 +279,7 @@ def _from_draft(draft: Draft, caller: Caller) -> dict[str, Any]:
     }
 
 
-def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:
+def asked_for(submission: Submission | Prepared, options: Options) -> Mapping[str, Any]:
     """Return what a request asked for. The fingerprint of its ``Idempotency-Key`` is made of this.
 
     Fields that were not given are left out, so a field added later does not change old fingerprints.

@@ -1,7 +1,7 @@
-"""What the checks return: a message that breaks no rule, from either kind of submission."""
+"""What the checks return: a message that breaks no rule, from any kind of submission."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -63,3 +63,35 @@ class Draft:
             mail = replace(self.content, files=files).encoded() + orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)
         envelope = [self.mail_from, self.subject, sorted(self.recipients.items()), send_at]
         return orjson.dumps(envelope) + mail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A submission that a door has made ready: it is no mail, and is sent byte for byte as it is.
+
+    ``sender`` is the address that decides its route (``relays/slack/medium.py``), ``sender_name`` what people
+    see before it, ``recipient`` where it goes, and ``body`` what the relay sends.
+    """
+
+    sender: str
+    sender_name: str
+    recipient: str
+    subject: str
+    body: str = field(repr=False)
+
+    def draft(self) -> Draft:
+        """Return what is stored of it."""
+
+        def compose(*, message_id_header: str, date: datetime, boundary: str | None = None) -> bytes:
+            del message_id_header, date, boundary
+            return self.body.encode()
+
+        return Draft(
+            sender=Mailbox(self.sender_name, self.sender),
+            mail_from=self.sender,
+            recipients={self.recipient: "to"},
+            subject=self.subject,
+            message_id_header=None,
+            smtputf8=False,
+            compose=compose,
+        )

@@ -18,6 +18,7 @@ from mailbbgun.cli.mail.send import send
 from mailbbgun.cli.mail.statistics import statistics
 from mailbbgun.cli.mail.suppressions import suppression
 from mailbbgun.cli.mail.templates import template
+from mailbbgun.cli.slack import slack
 from mailbbgun.cli.status import status
 from mailbbgun.cli.tenants import tenant
 from mailbbgun.cli.terminal import PROGRAM
@@ -48,7 +49,7 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 
-_OF_MAIL = (status, statistics, export, message, events, batch, send, template, suppression)
+_OF_MAIL = (status, statistics, export, message, events, batch, send, template, suppression, slack)
 _OF_TENANTS = (tenant, key, account, domain, webhook, alert, blobs, audit, encryption, keys)
 
 for command in (*_OF_MAIL, *_OF_TENANTS):

@@ -32,6 +32,7 @@ from mailbbgun.messages.publisher import Publisher
 from mailbbgun.routing.circuit_breaker import CircuitBreaker
 from mailbbgun.routing.come_back_times import ComeBackTimes
 from mailbbgun.routing.routes import Routes
+from mailbbgun.routing.slack_source import StoredSlack
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Refused, Unknown
@@ -83,7 +84,7 @@ class WorkerContext:
         owner = owner or uuid4()
         permits = permit_store(settings, services.db)
         rate_limiter = RateLimiter(permits, woken)
-        routes = Routes(settings, rate_limiter, services.counters)
+        routes = Routes(settings, rate_limiter, services.counters, StoredSlack(services.db, services.vault))
         journal = Journal(settings.journal_folder, owner)
         leases = Leases(owner, settings.LEASE_SECONDS, services.clock)
         publisher = Publisher(services.db, services.queue, services.outages)

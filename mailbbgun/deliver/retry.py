@@ -10,6 +10,7 @@ from mailbbgun.events.changes.record import Result
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages.status import DELIVERED, ERROR, PENDING
 from mailbbgun.relays import simulator
+from mailbbgun.relays.slack.answers import posted
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, Unknown
 from mailbbgun.smtp.reply import Reply
 
@@ -66,6 +67,8 @@ def judge(
             # Only test keys may write to such addresses, so the address alone decides, here and
             # when a journal is replayed.
             complained = simulator.complains(claim.address)
+            if where := posted(reply.text):  # in Slack: a later message may go in its thread
+                data |= {"channel": where.channel, "ts": where.ts}
             return _result(claim, Kind.DELIVERED, DELIVERED, reply, counted=True, complained=complained, data=data)
         case Bounced():
             return _result(claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=data)

@@ -15,6 +15,7 @@ from mailbbgun.http.provided import provided
 from mailbbgun.http.urls import NEXT_PAGE, next_page
 from mailbbgun.messages import find, repo
 from mailbbgun.messages.schemas import Details, Filters, Messages
+from mailbbgun.relays.slack.medium import SLACK, medium_of
 from mailbbgun.services import Services
 
 blueprint = Blueprint("messages", __name__, description="Messages, and what became of them.")
@@ -54,7 +55,7 @@ def show(message_id: UUID) -> Any:
     200,
     {"type": "string", "format": "binary"},
     content_type="message/rfc822",
-    description="The MIME, byte for byte as sent, with its DKIM signatures.",
+    description="The MIME, byte for byte as sent, with its DKIM signatures. Of a message to Slack: its JSON.",
 )
 @blueprint.alt_response(404, description="No such message.")
 @blueprint.alt_response(503, description="The DKIM key that signs the message cannot be decrypted.")
@@ -64,11 +65,14 @@ def raw(message_id: UUID) -> Response:
     who = caller()
     services = provided(Services)
     composed = find.mime(services.db, who.tenant_id, message_id, tests_only=who.tests_only)
+    author = find.author(services.db, who.tenant_id, message_id)
+    if medium_of(author) == SLACK:
+        return Response(composed.whole, mimetype="application/json")
     header = composed.header
     signature = provided(DomainKeys).signature(
         services.db,
         who.tenant_id,
-        find.author(services.db, who.tenant_id, message_id),
+        author,
         message_id,
         header,
         lambda: after(len(header), octets(services.db, services.blobs, who.tenant_id, composed)),

@@ -33,7 +33,7 @@ from mailbbgun.core.ids import first_id_at
 from mailbbgun.database.db import ascii_lower, dialect_of
 from mailbbgun.database.texts import contains, domain_of, folded, has_part, mailbox_in, message_id_is_given
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery, Message, MessageCount, MessageTag
-from mailbbgun.messages.search import id_within, part_as_regex, stored_address, stored_message_id
+from mailbbgun.messages.search import id_within, of_medium, part_as_regex, stored_address, stored_message_id, to_channel
 from mailbbgun.messages.status import CANCELLED, DELIVERED, ERROR, Reason, reason_of
 
 #: Messages whose subjects are read for one list, at most: no index helps to find a part of a text.
@@ -58,6 +58,8 @@ class Wanted:
     to: str | None = None
     domain: str | None = None
     reason: str | None = None
+    medium: str | None = None  # mail or slack
+    channel: str | None = None  # a recipient in Slack
     sender: str | None = None  # an address
     subject: str | None = None  # a part of it
     message_id_header: str | None = None
@@ -72,7 +74,8 @@ class Wanted:
 _UNSHOWN = ("raw", "personal")
 # All filters but the status: the database keeps the number of messages of each status.
 _NARROWING = (
-    *("to", "domain", "reason", "sender", "subject", "message_id_header", "tag", "batch_id", "test", "since", "until"),
+    *("to", "channel", "domain", "reason", "medium", "sender", "subject", "message_id_header", "tag", "batch_id"),
+    *("test", "since", "until"),
 )
 # The rows of batches, whose room is above this one: they name the ids between which their messages are.
 _BATCHES = table("batches", *(column(name, Uuid()) for name in ("id", "tenant_id", "first_id", "last_id")))
@@ -247,6 +250,8 @@ def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
         conditions.append(
             Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == wanted.tenant_id, *one_delivery))
         )
+    if wanted.medium is not None:
+        conditions.append(of_medium(ascii_lower(mailbox_in(Message.sender)), wanted.medium))
     if wanted.sender is not None:
         sender = stored_address(wanted.sender)
         conditions.append(ascii_lower(mailbox_in(Message.sender)) == ascii_lower(mailbox_in(literal(sender))))
@@ -283,9 +288,8 @@ def _of_batch(tenant_id: UUID, batch_id: UUID) -> list[ColumnElement[bool]]:
 def _has_part(text: str) -> ColumnElement[bool]:
     """Return the condition that a subject contains a text, in any case.
 
-    A text in ASCII costs the database a few µs a message, in linear time. Other letters take a regular
-    expression, whose time may grow with the square of its length if the subject is like it but for the
-    end; ``find.LIST_SECONDS`` limits that.
+    A text in ASCII costs the database a few µs a message. Other letters take a regular expression,
+    whose time may grow with the square of its length; ``find.LIST_SECONDS`` limits that.
     """
     if text.isascii():
         return contains(ascii_lower(Message.subject), literal(text.lower()))
@@ -298,6 +302,8 @@ def _of_delivery(wanted: Wanted) -> list[ColumnElement[bool]]:
         address = stored_address(wanted.to)
         conditions.append(domain_of(Delivery.address) == address.rpartition("@")[2])
         conditions.append(ascii_lower(Delivery.address) == ascii_lower(literal(address)))
+    if wanted.channel is not None:
+        conditions += to_channel(Delivery.address, wanted.channel)
     if wanted.domain is not None:
         conditions.append(domain_of(Delivery.address) == wanted.domain)
     if wanted.reason is not None:

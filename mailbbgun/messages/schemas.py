@@ -1,5 +1,6 @@
 """Shapes of messages in answers, and the filters of their list. The command line uses them, too."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
@@ -10,6 +11,7 @@ from mailbbgun.http.schemas import Page, Time
 from mailbbgun.messages import repo
 from mailbbgun.messages.models import Delivery
 from mailbbgun.messages.status import GRAVEST, STATUSES, Reason
+from mailbbgun.relays.slack.medium import MEDIA, medium_of
 
 #: Characters of a part of a subject to search for, at most.
 LONGEST_PART = 200
@@ -110,6 +112,16 @@ class Filters(Page):
             "example": "example.com",
         },
     )
+    medium = Choice(
+        load_default=None,
+        validate=validate.OneOf(MEDIA),
+        metadata={"description": "Those to Slack, or mail. Both if not given."},
+    )
+    channel = fields.String(
+        load_default=None,
+        validate=validate.Length(1, 100),
+        metadata={"description": "Those to this channel of Slack, as it was given.", "example": "#alerts"},
+    )
     sender = SenderQuery(
         load_default=None,
         data_key="from",
@@ -165,6 +177,10 @@ class Filters(Page):
     )
 
 
+def _medium(message: Mapping[str, Any]) -> str:
+    return medium_of(addresses.in_mailbox(message["sender"]))
+
+
 class Summary(Schema):
     """A message in a list."""
 
@@ -178,6 +194,10 @@ class Summary(Schema):
             f"{listed(GRAVEST)}. null if none did.",
             "example": "bounced",
         },
+    )
+    medium = fields.Function(
+        _medium,
+        metadata={"type": "string", "enum": list(MEDIA), "description": "Whether it is a mail, or goes to Slack."},
     )
     subject = fields.String()
     sender = fields.String(data_key="from")

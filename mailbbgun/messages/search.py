@@ -1,11 +1,15 @@
-"""The values of a list's filters, brought into the form that is stored. Pure."""
+"""The values of a list's filters, brought into the form that is stored, and the conditions of some. Pure."""
 
 import re
 from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
+from sqlalchemy import ColumnElement, and_, literal
+
 from mailbbgun.core import addresses
-from mailbbgun.database.texts import cases_of
+from mailbbgun.database.texts import cases_of, domain_of
+from mailbbgun.relays.slack.medium import SLACK, SLACK_PREFIX
 
 _ID = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
 
@@ -20,6 +24,20 @@ def stored_address(address: str) -> str:
         text = addresses.address(text)
     local, at, domain = text.rpartition("@")
     return f"{local}{at}{domain.lower()}"
+
+
+def of_medium(sender: ColumnElement[str], medium: str) -> ColumnElement[bool]:
+    """Return the condition that a message is of a medium. ``sender`` is the address in its From, in lower case.
+
+    It is a range of the index for lists by sender: ";" follows ":".
+    """
+    in_slack = and_(sender >= SLACK_PREFIX, sender < SLACK_PREFIX.replace(":", ";"))
+    return in_slack if medium == SLACK else ~in_slack
+
+
+def to_channel(address: Any, channel: str) -> list[ColumnElement[bool]]:
+    """Return the conditions that an address is this channel of Slack. The first is for the index on domains."""
+    return [domain_of(address) == domain_of(literal(channel)), address == channel]
 
 
 def stored_message_id(header: str) -> str:

@@ -3,6 +3,8 @@
 A mail leaves through an SMTP account of its tenant. If the tenant has none, ``SMTP_URL`` decides:
 one server for all mail, or each domain's MX.
 
+A message to Slack leaves through the Slack account that it is from.
+
 A *route* is a name. Transactions on one route share a part of the send queue, a circuit and
 connections. A mail has *candidate routes*, best first.
 """
@@ -23,6 +25,8 @@ from mailbbgun.relays.contract import Relay
 from mailbbgun.relays.mx import Resolver
 from mailbbgun.relays.pool import Pool
 from mailbbgun.relays.relay import DirectMX, SmartHost
+from mailbbgun.relays.slack.medium import SIMULATED, SLACK_PREFIX, slack_account_of
+from mailbbgun.relays.slack.relay import Slack, SlackSimulator, SlackSource
 from mailbbgun.relays.unroutable import Unroutable
 from mailbbgun.relays.url import read as read_url
 from mailbbgun.settings.settings import Settings
@@ -39,6 +43,9 @@ CATCHER = "catcher:"
 #: That route may use one of so many connections: whom test keys write to may be slow on purpose.
 TEST_SHARE = 4
 
+#: Requests of one Slack account at once in a process: Slack wants about one message a second in a channel.
+SLACK_REQUESTS = 2
+
 #: Idle connections that are kept, at least.
 KEPT = 200
 
@@ -54,7 +61,11 @@ class Routes:
     """All routes of this process and their connections. Thread-safe, except for the coroutines of relays."""
 
     def __init__(
-        self, settings: Settings, rate_limiter: RateLimiter | None = None, counters: Counters | None = None
+        self,
+        settings: Settings,
+        rate_limiter: RateLimiter | None = None,
+        counters: Counters | None = None,
+        slack_source: SlackSource | None = None,
     ) -> None:
         """Raises :class:`ConfigurationError` if ``SMTP_URL`` cannot be used."""
         self.per_domain = settings.direct_mx
@@ -74,6 +85,7 @@ class Routes:
         )
         self._relay = self._default_relay(settings)
         self._catcher = SmartHost(catcher(settings), self._pool)
+        self._slack = Slack(settings.SLACK_API_URL, settings.SLACK_TIMEOUT, slack_source)
         self._lock = threading.Lock()
         self._accounts: dict[str, Account] = {}  # by route
         # Route → when its account's limits let mail go again, as far as known; monotonic seconds.
@@ -84,6 +96,8 @@ class Routes:
 
         Recipients of a message with the same candidates share a transaction.
         """
+        if sender.startswith(SLACK_PREFIX):
+            return (sender,)
         if test:
             return (CATCHER,)
         domain = address.rpartition("@")[2].lower()
@@ -158,6 +172,8 @@ class Routes:
 
     def name(self, route: str) -> str | None:
         """Return the name of a route's account, or None if the route has none."""
+        if route.startswith(SLACK_PREFIX):
+            return self._slack.name(slack_account_of(route)) if route != SIMULATED else None
         account = self._accounts.get(route)
         return account.name if account else None
 
@@ -180,6 +196,8 @@ class Routes:
             return Unroutable(route.removeprefix(UNROUTABLE))
         if route == CATCHER:
             return self._catcher
+        if route.startswith(SLACK_PREFIX):
+            return SlackSimulator() if route == SIMULATED else self._slack.relay(slack_account_of(route))
         if not route.startswith(ACCOUNT):
             return self._relay
         account = self._accounts.get(route)
@@ -204,6 +222,8 @@ class Routes:
         """Return how many connections of this process may serve a route at the same time."""
         if route == CATCHER:
             return max(1, self._settings.WORKER_CONNECTIONS // TEST_SHARE)
+        if route.startswith(SLACK_PREFIX):
+            return min(SLACK_REQUESTS, self._settings.WORKER_CONNECTIONS)
         if route.startswith(ACCOUNT):
             account, most = self._accounts.get(route), self.connections_per_tenant(route)
             return min(most, max(1, account.max_connections // self.workers)) if account else most
@@ -221,6 +241,8 @@ class Routes:
 
         A mail that may go uses up a part of the account's limits.
         """
+        if route.startswith(SLACK_PREFIX):
+            return self._slack.paused_for(slack_account_of(route)) if route != SIMULATED else 0.0
         account = self._accounts.get(route)
         if account is None or self._rate_limiter is None or not account.limits.any:
             return 0.0

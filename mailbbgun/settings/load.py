@@ -29,6 +29,7 @@ SCHEMES = {
     "QUEUE_URL": ("embedded", "amqp", "amqps"),
     "BLOBS_URL": ("file", "s3"),
     "SMTP_URL": ("catcher", "smtp", "smtps", "mx"),
+    "SLACK_API_URL": ("https", "http"),
 }
 #: The same for URLs that may be empty.
 OPTIONAL_SCHEMES = {"REDIS_URL": ("redis", "rediss"), "OTEL_EXPORTER_OTLP_ENDPOINT": ("http", "https")}

@@ -7,14 +7,14 @@ the descriptions.
 from dataclasses import dataclass
 from typing import Literal
 
-from mailbbgun.settings.alerts import AlertSettings
 from mailbbgun.settings.derived import Derived
+from mailbbgun.settings.slack import SlackSettings
 from mailbbgun.settings.timeouts import SMTPTimeouts
 from mailbbgun.settings.values import setting as _setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Derived, AlertSettings):
+class Settings(Derived, SlackSettings):
     """Every setting of the service. Times are seconds, sizes are bytes."""
 
     VAR: str = _setting(

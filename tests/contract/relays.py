@@ -10,12 +10,16 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
+from uuid import UUID
 
 from mailbbgun.drivers.operations import InThread
 from mailbbgun.relays.contract import Relay
 from mailbbgun.relays.mx import Resolver
 from mailbbgun.relays.pool import Pool
 from mailbbgun.relays.relay import DirectMX, SmartHost
+from mailbbgun.relays.slack.answers import Posted
+from mailbbgun.relays.slack.client import SlackTarget
+from mailbbgun.relays.slack.relay import Slack
 from mailbbgun.relays.unroutable import Unroutable
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.envelope import Envelope
@@ -23,6 +27,7 @@ from mailbbgun.smtp.outcome import Deferred, Delivered, Fenced, Outcome, Phase, 
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot
 from tests.relays.relaying import LOOPBACK
+from tests.servers.slack import TOKEN, FakeSlack, slack_server
 from tests.smtp.name_server import NameServer
 from tests.smtp.peers import PATIENT, Dialogue, Peer
 from tests.waiting import PATIENCE
@@ -88,7 +93,7 @@ def _peer(behaves: Behaves, go: threading.Event) -> Peer:
     return Peer(at={"dot": stalls} if behaves in ("stalled", "silent") else {})
 
 
-def _port(behaves: Behaves, peer: Peer) -> int:
+def _port(behaves: Behaves, peer: Peer | FakeSlack) -> int:
     if behaves != "away":
         return peer.port
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -141,8 +146,42 @@ def unroutable(_behaves: Behaves, _go: threading.Event, _folder: Path) -> Iterat
     yield Subject(Unroutable("no account may carry it"), list)
 
 
+class _Stored:
+    """A Slack account, and no message that another could follow."""
+
+    def __init__(self, webhook_url: str | None = None) -> None:
+        self._target = SlackTarget("ops", None if webhook_url else TOKEN, webhook_url)
+
+    def target(self, _account_id: UUID) -> SlackTarget:
+        return self._target
+
+    def thread(self, _message_id: UUID) -> Posted | None:
+        return None
+
+
+class _Said:
+    """A relay to Slack, of which each message says the same."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    async def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
+        return await self._relay.attempt(replace(envelope, raw=b'{"text": "hello"}'), before_dot, after_dot)
+
+
+@contextmanager
+def slack(behaves: Behaves, go: threading.Event, _folder: Path) -> Iterator[Subject]:
+    with slack_server() as server:
+        if behaves in ("stalled", "silent"):
+            server.before = lambda: go.wait(PATIENCE) and None
+        api_url = f"http://127.0.0.1:{_port(behaves, server)}/api/"
+        known = Slack(api_url, 1 if behaves == "silent" else int(PATIENCE), _Stored())
+        yield Subject(_Said(known.relay(UUID(int=1))), lambda: [one["channel"] for one in server.posted])
+
+
 #: Relays that carry mail, and one that never does.
 CARRIERS: dict[str, Make] = {
     "smart host": smart_host, "smart host, two at once": splitting, "direct": direct_mx, "file": appending,
+    "slack": slack,
 }  # fmt: skip
 SUBJECTS: dict[str, Make] = {**CARRIERS, "unroutable": unroutable}

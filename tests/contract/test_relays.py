@@ -203,7 +203,9 @@ def test_many_attempts_at_the_same_time_do_not_disturb_each_other(
         outcomes = await dots.attempt(mail)
         assert tuple(outcomes) == mail.recipients
         assert {type(one) for one in outcomes.values()} == {Delivered if number % 5 else Fenced}
-        assert {name for _, names, _ in dots.told for name in names} == set(mail.recipients)
+        told = {name for _, names, _ in dots.told for name in names}
+        # After False a relay that sends to one group after another need not ask for the next.
+        assert told == set(mail.recipients) if number % 5 else mail.recipients[0] in told
         done.append(number)
 
     done: list[int] = []

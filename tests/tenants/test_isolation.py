@@ -63,6 +63,13 @@ class Owner:
         )
         assert made.status_code == 201, made.text
         self.account = made.json()["id"]
+        bot = {"name": SECRET, "bot_token": "xoxb-1234-5678-abcdefghijklmnop", "default_channel": f"#{SECRET}"}
+        made = door.ask("POST", "/slack/accounts", self.key["key"], json=bot)
+        assert made.status_code == 201, made.text
+        self.slack_account = made.json()["id"]
+        sent = door.ask("POST", "/slack/messages", self.key["key"], json={"text": SECRET})
+        assert sent.status_code == 201, sent.text
+        self.slack_message = sent.json()["id"]
         assert door.ask("GET", f"/smtp-accounts/{self.account}/credentials", self.key["key"]).status_code == 200
         file = {"md5": "a" * 32, "size": 3, "filename": SECRET}
         self.attachment = door.ask("POST", "/attachments/presign", self.key["key"], json=file).json()["id"]
@@ -92,6 +99,7 @@ class Owner:
             "name": self.cursor,
             "batch_id": self.batch,
             "account_id": self.account,
+            "slack_account_id": self.slack_account,
             "attachment_id": self.attachment,
             "suppression_id": self.suppression,
             "called": self.template,
@@ -137,6 +145,9 @@ def test_no_route_shows_or_changes_what_another_tenant_has(locked: Locked, owner
             "RateLimit-Remaining": "",
         }
     assert len(asked) >= 10
+    for foreign in ({"account": theirs.slack_account}, {"thread": theirs.slack_message}):
+        refused = locked.ask("POST", "/slack/messages", ours.key["key"], json={"text": "x", "channel": "#x"} | foreign)
+        assert code(refused) == (400, "validation_error"), refused.text
     own = locked.ask("GET", f"/messages/{theirs.message}", theirs.key["key"]).json()
     assert own["status"] == "PENDING"
     assert locked.ask("GET", f"/smtp-accounts/{theirs.account}", theirs.key["key"]).json()["setting_name"] == SECRET
