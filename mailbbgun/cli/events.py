@@ -1,5 +1,6 @@
 """``mailbbgun events``: the log of all that happened, and what happens now."""
 
+import json
 import time
 from typing import Any
 
@@ -68,7 +69,7 @@ def index(context: click.Context, /, tenant: str, as_json: bool, **_: Any) -> No
 @as_json
 @click.pass_context
 def follow(context: click.Context, /, tenant: str, after: str, as_json: bool, **_: Any) -> None:
-    """Print events as they happen, until Ctrl-C."""
+    """Print events as they happen, each on a line, until Ctrl-C."""
     query = _query(context) | {"after": None}
     with opened_for(tenant) as (services, tenant_id):
         with services.db.read(tenant_id) as session, as_usage_error():
@@ -77,11 +78,7 @@ def follow(context: click.Context, /, tenant: str, after: str, as_json: bool, **
             with services.db.read(tenant_id) as session:
                 found = page(session, asked)
             for one in found.shown()["events"]:
-                if as_json:
-                    print_json(one)
-                else:
-                    row = _row(one)
-                    click.echo("  ".join(str(row[name]) for name in COLUMNS if row[name]))
+                click.echo(json.dumps(one) if as_json else _line(one))
             asked = asked._replace(after=found.next)
             if len(found.events) < asked.limit:
                 time.sleep(LOOK_SECONDS)
@@ -96,3 +93,10 @@ def _query(context: click.Context) -> dict[str, Any]:
 
 def _row(event: dict[str, Any]) -> dict[str, Any]:
     return event | {"data": " ".join(f"{key}={value}" for key, value in event["data"].items())}
+
+
+def _line(event: dict[str, Any]) -> str:
+    """Return an event on one line. Characters of other people's texts that control a terminal are escaped."""
+    row = _row(event)
+    line = "  ".join(str(row[name]) for name in COLUMNS if row[name])
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
