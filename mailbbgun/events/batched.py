@@ -26,8 +26,8 @@ _E, _M, _D = EVENTS.c, MESSAGES.c, DELIVERIES.c
 _COLUMNS: dict[str, TypeEngine[Any]] = {"id": Uuid(), "tenant_id": Uuid(), "last_id": Uuid(), "test": Boolean()}
 _BATCHES = table("batches", *(column(name, kind) for name, kind in _COLUMNS.items()))
 
-OF_BATCH: ColumnElement[bool] = _E.id == _E.message_id
-"""The condition that a row is the event of a batch."""
+OF_BATCH: ColumnElement[bool] = _E.message_id.is_not(None) & (_E.id == _E.message_id)
+"""The condition that a row is the event of a batch. It is never null, so it may be negated."""
 
 
 class Asked(NamedTuple):
