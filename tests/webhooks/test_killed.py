@@ -37,7 +37,7 @@ def test_each_event_arrives_once_although_receiver_and_worker_are_killed(
         assert made.status_code == 201, made.text
         manuals.secret, path = made.json()["secret"], f"{service.url}/webhooks/{made.json()['id']}"
         manuals.start()
-        messages //= 3  # two events each, sent twice
+        messages //= 5  # two events each, sent twice
         turn = messages // 4
         for number in range(messages):
             service.post(to=f"n{number}@example.test", subject="n", text="x")
