@@ -220,9 +220,9 @@ def _by_hand(called: str, tenant: str, as_json: bool, place: Position | None) ->
         finally:
             sender.close()
         shown: Any = WebhookAttemptShape().dump(tried)
-    _print(shown, as_json)
-    if shown["error"]:
-        raise Unavailable(shown["error"])
+        _print(shown, as_json)
+        if shown["error"]:
+            raise Unavailable(shown["error"])
 
 
 def _print(shown: Any, as_json: bool) -> None:

@@ -77,8 +77,6 @@ def change(
     values = {**wanted, "updated_at": datetime.now(UTC), **_FRESH}
     if wanted.get("enabled") is False and not before.enabled:
         values["disabled_reason"] = before.disabled_reason
-    if wanted.get("enabled") is False:
-        values |= {"lease_owner": None, "lease_until": None}
     repo.change(session, tenant_id, identifier, values)
     return shown(session, found(session, tenant_id, identifier))
 

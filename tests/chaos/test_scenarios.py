@@ -50,3 +50,11 @@ def test_batches_whose_worker_is_killed_twice_arrive_once_with_their_own_values(
     round_.messages = 600
     SCENARIOS["batches"].run(round_)
     assert round_.figures.accepted == 600
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("round_", [1], indirect=True)
+def test_webhooks_whose_receiver_and_worker_are_killed_miss_nothing(round_):
+    round_.messages = 400
+    SCENARIOS["webhooks"].run(round_)
+    assert "events" in round_.description

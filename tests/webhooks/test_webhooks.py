@@ -1,5 +1,7 @@
 """Webhooks from the door to a receiver that checks them with ``standardwebhooks``."""
 
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -10,6 +12,7 @@ import requests
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tests.flow.service import Service, until
+from tests.outgoing.receiver import Receiver
 from tests.waiting import PATIENCE
 from tests.webhooks.receiver import WebhookReceiver
 
@@ -159,7 +162,7 @@ def test_wrong_webhooks_are_refused_with_a_sentence_about_the_field(running: Ser
         ({"url": "ftp://a.example/"}, "url", "does not begin with https://"),
         ({"url": "https://u:p@a.example/"}, "url", "user name"),
         ({"url": "https://a.example:70000/"}, "url", "70000 is not a port"),
-        ({"url": url, "kinds": ["read"]}, "kinds", "Must be one of"),
+        ({"url": url, "kinds": ["read"]}, "kinds.0", "Must be accepted"),
         ({"url": url, "secret": "abc"}, "secret", "whsec_"),
         ({"url": url, "secret": "whsec_AAAA"}, "secret", "3 bytes"),
         ({"url": url, "secret": "whsec_*"}, "secret", "base64"),
@@ -178,3 +181,23 @@ def test_wrong_webhooks_are_refused_with_a_sentence_about_the_field(running: Ser
     window = {"from": "2026-01-02", "to": "2026-01-01"}
     assert call(running, "POST", f"{path}/replays", window).json()["error"]["fields"].keys() == {"to"}
     assert call(running, "DELETE", path).status_code == 204
+
+
+def test_endpoints_that_never_answer_do_not_delay_another(running: Service, receiver: WebhookReceiver) -> None:
+    asked = threading.Event()
+
+    def silence(silent: Receiver, connection: socket.socket) -> None:
+        silent.read(connection)
+        asked.set()
+        silent.stopped.wait(PATIENCE)
+
+    with Receiver(silence) as silent, webhook(running, receiver, kinds=["delivered"]):
+        slow = [call(running, "POST", "/webhooks", {"url": silent.url()}).json()["id"] for _ in range(3)]
+        send(running, "quick@example.test", 5)
+        until(asked.is_set)
+        send(running, "quick@example.test", 20)
+        until(lambda: receiver.acknowledged() == 25)
+        # Two requests at once go to each that is silent. None had an answer when the others had all their events.
+        assert silent.connections <= 2 * 2 * len(slow)  # on a slow machine a second round may have begun
+        for identifier in slow:
+            assert call(running, "DELETE", f"/webhooks/{identifier}").status_code == 204

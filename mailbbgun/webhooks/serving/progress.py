@@ -56,6 +56,11 @@ def release(session: Session, owner: UUID) -> None:
     session.execute(update(ENDPOINTS).where(_E.lease_owner == owner).values(ENDED))
 
 
+def release_disabled(session: Session, owner: UUID) -> None:
+    """End the leases of a worker on endpoints that are disabled."""
+    session.execute(update(ENDPOINTS).where(_E.lease_owner == owner, ~_E.enabled).values(ENDED))
+
+
 def held(session: Session, owner: UUID) -> dict[UUID, tuple[int, datetime]]:
     """Return lease and last change of each enabled endpoint that a worker has leased."""
     found = session.execute(select(_E.id, _E.attempt, _E.updated_at).where(_E.lease_owner == owner, _E.enabled))

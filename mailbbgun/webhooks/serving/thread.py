@@ -150,13 +150,24 @@ class Serving:
             rows = progress.endpoints(session, changed) if changed else []
             retries = progress.due_retries(session, self._owner) if held else []
             replays = progress.replays(session, self._owner) if held else []
-        for gone in self._served.keys() - held.keys():
-            del self._served[gone]
+        self._give_up(self._served.keys() - held.keys())
         for row in rows:
             self._take(row)
         for row in retries:
             self._retry(row)
         self._take_replays(replays)
+
+    def _give_up(self, gone: Collection[UUID]) -> None:
+        """Serve these no more: they were disabled or deleted, or another worker has them."""
+        if not gone:
+            return
+        for identifier in gone:
+            self._served[identifier].end()
+        self._flush()
+        for identifier in gone:
+            self._served.pop(identifier, None)
+        with self._db.write() as session:
+            progress.release_disabled(session, self._owner)
 
     def _differs(self, identifier: UUID, lease: int, updated_at: datetime) -> bool:
         known = self._served.get(identifier)
