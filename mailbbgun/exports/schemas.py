@@ -2,15 +2,12 @@
 
 from typing import Any
 
-from marshmallow import Schema, fields, validate
+from marshmallow import fields, validate, validates_schema
 
-from mailbbgun.core.addresses import LONGEST
-from mailbbgun.events.kinds import Kind
 from mailbbgun.events.reading import Filters as EventFilters
+from mailbbgun.events.schemas import LogQuery
 from mailbbgun.exports.writing import CSV, NDJSON
-from mailbbgun.http.bad_input import EXAMPLE_ID
-from mailbbgun.http.schemas import Texts, Time
-from mailbbgun.messages.schemas import LONGEST_PART, LONGEST_TAG, AddressQuery, Choice, Filters
+from mailbbgun.messages.schemas import Choice, Filters
 from mailbbgun.statistics.schemas import Asked
 
 
@@ -33,40 +30,19 @@ class MessagesExport(Filters):
     format = _form()
 
 
-class EventsExport(Schema):
+class EventsExport(LogQuery):
     """Which events to export."""
 
-    kind = Texts(
-        load_default=list,
-        validate=validate.ContainsOnly([kind.value for kind in Kind]),
-        metadata={"description": "Those of this kind, or of any of several: kind=bounced&kind=expired."},
-    )
-    message_id = fields.UUID(
-        load_default=None, metadata={"description": "Those of this message.", "example": EXAMPLE_ID}
-    )
-    recipient = AddressQuery(
-        load_default=None,
-        validate=validate.Length(1, LONGEST),
-        metadata={"description": "Those of this recipient; a + is a plus.", "example": "ann@example.com"},
-    )
-    tag = fields.String(
-        load_default=None,
-        validate=validate.Length(1, LONGEST_TAG),
-        metadata={"description": "Those of messages with this tag.", "example": "invoice"},
-    )
-    account = fields.String(
-        load_default=None,
-        validate=validate.Length(1, 200),
-        metadata={"description": "Those of attempts through the SMTP account of this name.", "example": "main"},
-    )
-    begin = Time(load_default=None, data_key="from", metadata={"description": "At this moment or later."})
-    end = Time(load_default=None, data_key="to", metadata={"description": "Before this moment."})
-    text = fields.String(
-        load_default=None,
-        validate=validate.Length(1, LONGEST_PART),
-        metadata={"description": "Part of the subject or of what the event tells, in any case."},
-    )
+    class Meta:
+        """An export has no pages, and does not wait."""
+
+        exclude = ("limit", "after", "before", "cursor", "wait")
+
     format = _form()
+
+    @validates_schema
+    def _check(self, data: dict[str, Any], **_: Any) -> None:
+        """Check nothing more: the rules of ``LogQuery`` are about its pages."""
 
 
 class StatisticsExport(Asked):
@@ -76,15 +52,8 @@ class StatisticsExport(Asked):
 
 
 def event_filters(asked: dict[str, Any]) -> EventFilters:
-    """Return the filters that a question names."""
-    recipient = asked["recipient"]
-    return EventFilters(
-        kinds=frozenset(Kind(one) for one in asked["kind"]),
-        message_id=asked["message_id"],
-        recipient=None if recipient is None else recipient.lower(),
-        tag=asked["tag"],
-        account=asked["account"],
-        begin=asked["begin"],
-        end=asked["end"],
-        text=asked["text"],
-    )
+    """Return the filters that a question names, as ``GET /events`` does."""
+    given = {name: asked[name] for name in EventFilters._fields if asked[name] is not None}
+    if "recipient" in given:
+        given["recipient"] = given["recipient"].strip().lower()
+    return EventFilters(**given)

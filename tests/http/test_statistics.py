@@ -112,7 +112,7 @@ def test_exports_have_all_that_matches_and_no_formula(door, tag, monkeypatch):
     events = [json.loads(line) for line in door.call("GET", f"/exports/events?tag={tag}").text.splitlines()]
     assert [one["kind"] for one in events] == ["accepted"] * 5 + ["bounced"]
     assert [one["message_id"] for one in events] == [*sent, sent[0]]
-    bounced = door.call("GET", f"/exports/events?kind=bounced&tag={tag}&format=csv").text
+    bounced = door.call("GET", f"/exports/events?kind=bounced,expired&tag={tag}&format=csv").text
     assert [json.loads(row["data"])["reply"] for row in csv.DictReader(StringIO(bounced))] == ["=cmd()"]
     assert door.call("GET", f"/exports/messages?tag={tag}none&format=csv").text.count("\n") == 1
     assert door.call("GET", f"/exports/messages?tag={tag}none").text == ""
@@ -129,6 +129,7 @@ def test_exports_have_all_that_matches_and_no_formula(door, tag, monkeypatch):
         ("/statistics?tag=a&group_by=domain", "one label at a time"),
         ("/exports/messages?limit=3", "limit"),
         ("/exports/events?kind=flown", "flown"),
+        ("/exports/events?wait=3", "wait"),
         ("/exports/messages?format=xml", "csv"),
     ],
 )
