@@ -79,6 +79,6 @@ def addresses(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only
 def forget_addresses(session: Session, days: int) -> int:
     """Delete addresses of all tenants that are older than so many days, the oldest first; return how many."""
     old = select(ADDRESSES.c.event_id).where(ADDRESSES.c.at < db_now(-days * _DAY))
-    chosen = old.order_by(ADDRESSES.c.at).limit(FORGOTTEN).scalar_subquery()
+    chosen = old.order_by(ADDRESSES.c.at).limit(FORGOTTEN)
     deleting = delete(ADDRESSES).where(ADDRESSES.c.event_id.in_(chosen)).returning(ADDRESSES.c.event_id)
     return len(session.execute(deleting).all())

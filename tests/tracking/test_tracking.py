@@ -1,10 +1,14 @@
 """Tracked mail, through the front door, on each database."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import pytest
+from sqlalchemy import update
 
+from mailbbgun.tracking import repo
+from mailbbgun.tracking.models import ADDRESSES
 from tests.http.conftest import Door
 from tests.http.posting import parsed, wrong
 from tests.servers.process import free_port
@@ -88,6 +92,14 @@ def test_opens_and_clicks_are_recorded_with_who_made_them(public):
     assert {one["address"] for one in shown["addresses"]} == {"127.0.0.1"}
     assert len(shown["addresses"]) == 4
     assert "127.0.0.1" not in str(found)
+    # Days later the addresses are forgotten, and nothing else.
+    with public.services.db.write() as session:
+        assert repo.forget_addresses(session, 7) == 0
+        session.execute(update(ADDRESSES).values(at=datetime.now(UTC) - timedelta(days=8)))
+        assert repo.forget_addresses(session, 7) == 4
+    later = public.get(f"/messages/{identifier}/tracking")
+    assert (later["addresses"], later["clicks"]) == ([], shown["clicks"])
+    assert seen(public, identifier) == found
 
 
 def test_what_is_not_asked_for_is_not_tracked(public):
