@@ -102,17 +102,24 @@ class OwnFile:
 def read(folder: Path, roles: Sequence[str], without: str = "") -> Totals:
     """Return the counts of all processes with these roles, living and ended, but for the process ``without``.
 
-    Adds those of processes that have ended to the file of their role. Raises OSError if the folder cannot be read.
+    Adds those of processes that have ended to the file of their role. On a full disk that is put off.
+    Raises OSError if the folder cannot be read.
     """
     totals = Totals()
     if not folder.is_dir():
         return totals
     with _merging(folder):
         for role in roles:
-            living = _merge_ended(folder, role)
-            totals.add(_json(_ended(folder, role)))
-            for one in living - {without}:
-                totals.add(_json(folder / f"{one}{_DATA}"))
+            every = {path.name.removesuffix(_LOCK) for path in folder.glob(f"{role}-*{_LOCK}")}
+            dead = {one for one in every if _is_free(folder / f"{one}{_LOCK}")}
+            try:
+                _merge(folder, role, dead)
+            except OSError as error:
+                log.warning("counts_not_merged", extra={"folder": str(folder), "error": str(error)})
+            ended = _json(_ended(folder, role))
+            totals.add(ended)
+            for one in every - {without, *ended.get("held", ())}:
+                totals.add(_json(folder / f"{one}{_DATA}"), gauges=one not in dead)
     return totals
 
 
@@ -131,24 +138,22 @@ def _merging(folder: Path) -> Iterator[None]:
         os.close(held)
 
 
-def _merge_ended(folder: Path, role: str) -> set[str]:
-    """Add the counts of ended processes to the file of their role; return the ids of the living."""
-    every = {path.name.removesuffix(_LOCK) for path in folder.glob(f"{role}-*{_LOCK}")}
-    dead = {one for one in every if _is_free(folder / f"{one}{_LOCK}")}
-    if dead:
-        before = _json(_ended(folder, role))
-        held, totals = set(before.get("held", ())), Totals()
-        totals.add(before)
-        for one in sorted(dead - held):
-            totals.add(_json(folder / f"{one}{_DATA}"), gauges=False)
-        totals.bound_accounts(MOST_ENDED_ACCOUNTS)
-        new = _ended(folder, role).with_suffix(".new")
-        new.write_text(json.dumps({**totals.told(), "held": sorted(dead)}))
-        new.replace(_ended(folder, role))
-        for one in dead:
-            for suffix in (_DATA, ".new", _LOCK):  # the lock last: until then, "held" tells of the process
-                (folder / f"{one}{suffix}").unlink(missing_ok=True)
-    return every - dead
+def _merge(folder: Path, role: str, dead: set[str]) -> None:
+    """Add the counts of processes that have ended to the file of their role, and delete their files."""
+    if not dead:
+        return
+    before = _json(_ended(folder, role))
+    totals = Totals()
+    totals.add(before)
+    for one in sorted(dead - set(before.get("held", ()))):
+        totals.add(_json(folder / f"{one}{_DATA}"), gauges=False)
+    totals.bound_accounts(MOST_ENDED_ACCOUNTS)
+    new = _ended(folder, role).with_suffix(".new")
+    new.write_text(json.dumps({**totals.told(), "held": sorted(dead)}))
+    new.replace(_ended(folder, role))
+    for one in dead:
+        for suffix in (_DATA, ".new", _LOCK):  # the lock last: until then, "held" tells of the process
+            (folder / f"{one}{suffix}").unlink(missing_ok=True)
 
 
 def _is_free(path: Path) -> bool:

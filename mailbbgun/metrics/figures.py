@@ -100,7 +100,8 @@ class Figures:
                 found |= _of_database(session, self._services)
             found[DATABASE_UP] = {(): 1.0}
         except (MailBBGunError, DBAPIError):  # the latter if its tables are not ours, or of another version
-            found = {DATABASE_UP: {(): 0.0}}
+            # It may have answered, and then given up counting a very long backlog.
+            found = {DATABASE_UP: {(): float(self._answered_at >= self._asked_at)}}
         try:
             found[HINTS] = {(lanes.shown(lane),): float(n) for lane, n in self._services.queue.depth().items()}
             found[QUEUE_UP] = {(): 1.0}

@@ -181,6 +181,8 @@ class Routes:
         """Return the labels ``account`` and ``account_id`` that attempts by a route are counted with."""
         if (account := self._accounts.get(route)) is not None:
             return self._counters.account(str(account.id), account.name)
+        if route.startswith(SLACK_PREFIX) and route != SIMULATED:
+            return self._counters.account(str(slack_account_of(route)), self.name(route) or "slack")
         if route in (CATCHER, SMARTHOST):
             return route.rstrip(":"), ""
         return ("mx" if self.per_domain and ":" not in route else "none"), ""

@@ -40,6 +40,7 @@ def test_counts_of_all_processes_are_there_and_survive_their_deaths(backend: Set
         assert now.labels("mailbbgun_due_deliveries") == []  # that is for the API to say
 
         alive = counted(api, lambda found: found.sum("mailbbgun_workers", state="alive") == 2, KEY)
+        assert alive.sum("mailbbgun_database_up") == alive.sum("mailbbgun_queue_up") == 1
         assert alive.labels("mailbbgun_attempts_total") == []  # METRICS_PORT has these
         assert alive.sum("mailbbgun_worker_heartbeat_age_seconds") < 60
 

@@ -13,6 +13,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tests.flow.service import Service, until
 from tests.outgoing.receiver import Receiver
+from tests.metrics.scraped import scrape
 from tests.waiting import PATIENCE
 from tests.webhooks.receiver import WebhookReceiver
 
@@ -153,6 +154,13 @@ def test_an_event_that_fails_by_itself_waits_alone_and_an_endpoint_that_wants_no
         until(lambda: receiver.acknowledged() == 42)
         assert receiver.acknowledged("webhook.disabled") == 1
         assert set(receiver.times.values()) == {1}
+        least = {"ok": 42, "gone": 1, "failed": 2}
+        until(lambda: all(counted(running, result) >= n for result, n in least.items()), what="metrics")
+
+
+def counted(service: Service, result: str) -> float:
+    """Return how many requests to webhooks had this result, for Prometheus."""
+    return scrape(service.url).sum("mailbbgun_webhooks_total", result=result)
 
 
 def test_wrong_webhooks_are_refused_with_a_sentence_about_the_field(running: Service) -> None:

@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from mailbbgun.core.errors import DatabaseUnavailable, SecretUnreadable
+from mailbbgun.counters.families import WEBHOOKS
 from mailbbgun.database.crypto import Vault
 from mailbbgun.events.filters import NO_FILTERS, Filters
 from mailbbgun.events.reading import Position, read, tenants_with_events_after
@@ -28,6 +29,7 @@ from mailbbgun.webhooks.serving.senders import MOST, MOST_SLOW, Result, Senders,
 from mailbbgun.webhooks.serving.served import AT_ONCE, PROBES, Changes, Served
 from mailbbgun.webhooks.serving.track import Item, Track
 from mailbbgun.webhooks.signing import key_of
+from mailbbgun.webhooks.verdict import Verdict, verdict
 
 #: Seconds between two looks into the log, and between two looks at endpoints, retries and replays.
 TICK, LOOK = 0.05, 1.0
@@ -43,6 +45,9 @@ IN_A_ROW, AT_ONCE_OF_TENANT = 16, 2 * AT_ONCE
 LEASE, FORGET = 20, 60.0
 #: Seconds to wait for answers at shutdown.
 LAST_ANSWERS = 5.0
+
+#: How metrics call what a try means: for them a pause is a failure, too.
+_COUNTED = {Verdict.DONE: "ok", Verdict.STOP: "gone", Verdict.PAUSE: "failed", Verdict.FAILED: "failed"}
 
 log = logging.getLogger("mailbbgun.webhooks")
 
@@ -111,6 +116,8 @@ class Serving:
             while True:
                 self._senders.busy -= 1
                 result.served.returned(result.tried, result.left, self._days)
+                for shown, n in Counter(_COUNTED[verdict(one)] for _, one in result.tried).items():
+                    self._services.counters.add(WEBHOOKS, shown, n=n)
                 result = self._results.get_nowait()
         except queue.Empty:
             return
