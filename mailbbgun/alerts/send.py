@@ -6,7 +6,7 @@ A request to the rule's URL has the notice's id as ``webhook-id``, by which its 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,8 +31,10 @@ from mailbbgun.services import Services
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.templates.resolve import Templates
 
-#: Seconds for which a process has a notice in hand, and notices that it takes at once.
-IN_HAND, AT_ONCE = 120, 10
+#: Seconds for which a process has a notice in hand. If it dies, another one takes the notice then.
+IN_HAND = 30
+#: Channels that take no time, and those whose servers may be silent: these must not hold up the others.
+QUICK, SLOW = ("mail", "slack"), ("webhook",)
 #: Seconds between tries: the first, the second … The last one repeats.
 WAITS = (5, 15, 60, 300, 1800)
 #: After this a notice is given up: by then nobody wants it any more.
@@ -90,15 +92,15 @@ class Sender:
         self._door.close()
         self._http.close()
 
-    def turn(self) -> None:
-        """Send all notices that are due. Raises :class:`DatabaseUnavailable`."""
+    def turn(self, channels: Collection[str]) -> None:
+        """Send all notices on these channels that are due. Raises :class:`DatabaseUnavailable`."""
         while not self._stopped():
             with self._services.db.write() as session:
-                taken = repo.claim_notices(session, IN_HAND, AT_ONCE)
-            for notice_id, tenant_id in taken:
-                self._send(tenant_id, notice_id)
-            if len(taken) < AT_ONCE:
+                taken = repo.claim_notice(session, channels, IN_HAND)
+            if taken is None:
                 return
+            notice_id, tenant_id = taken
+            self._send(tenant_id, notice_id)
 
     def _send(self, tenant_id: UUID, notice_id: UUID) -> None:
         with self._services.db.read(tenant_id) as session:
