@@ -133,6 +133,13 @@ def notice(session: Session, tenant_id: UUID, notice_id: UUID) -> Notice | None:
     return session.scalar(select(Notice).where(Notice.tenant_id == tenant_id, Notice.id == notice_id))
 
 
+def message_of(session: Session, tenant_id: UUID, change_id: UUID, channel: str) -> UUID | None:
+    """Return the message that told of a change on a channel; None if there is none."""
+    its = (_N.tenant_id == tenant_id, _N.change_id == change_id, _N.channel == channel)
+    found: UUID | None = session.scalar(select(_N.message_id).where(*its))
+    return found
+
+
 def note(session: Session, tenant_id: UUID, notice_id: UUID, values: Mapping[str, Any]) -> None:
     """Write down what became of a notice."""
     session.execute(update(NOTICES).where(_N.tenant_id == tenant_id, _N.id == notice_id).values(**values))

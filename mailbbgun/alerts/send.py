@@ -15,7 +15,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import select
 
-from mailbbgun.accept.accept import Acceptor
+from mailbbgun.accept.accept import Accepted, Acceptor
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.accept.store import Store
@@ -28,6 +28,8 @@ from mailbbgun.database.db import db_now
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.outgoing.http import HTTPClient, NoAnswer
 from mailbbgun.services import Services
+from mailbbgun.slack.layout import Content
+from mailbbgun.slack.sending import SlackDoor, SlackMessage
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.templates.resolve import Templates
 
@@ -85,7 +87,12 @@ class Sender:
         self._services, self._stopped = services, stopped
         self._door = Door.of(services)
         self._http = HTTPClient.permitting(settings.ALLOW_PRIVATE_HOSTS)
-        self._ways: dict[str, Callable[[Alert, Notice], UUID | None]] = {"mail": self._mail, "webhook": self._post}
+        self._slack_door = SlackDoor(settings, services.db, self._door.acceptor)
+        self._ways: dict[str, Callable[[Alert, Notice], UUID | None]] = {
+            "mail": self._mail,
+            "slack": self._slack,
+            "webhook": self._post,
+        }
 
     def close(self) -> None:
         """Close what it sends with."""
@@ -145,19 +152,22 @@ class Sender:
             headers=headers,
             message_id_header=notices.message_id(notice.change_id, settings.HOSTNAME),
         )
-        options = Options(tags=[TAG], priority=PRIORITY, idempotency_key=f"alert {notice.id}")
-        try:
-            accepted = self._door.acceptor.accept(submission, self._caller(alert.tenant_id), options).result()
-        except IdempotencyMismatch:  # it was accepted before somebody changed the rule
-            return None
-        except Unavailable as error:
-            raise _NotYet(str(error)) from error
-        except InvalidInput as error:
-            faults = [f"{name}: {' '.join(why)}" for name, why in (error.fields or {}).items()]
-            raise _Refused(" ".join(faults) or str(error)) from error
-        except MailBBGunError as error:
-            raise _Refused(str(error)) from error
-        return UUID(accepted.id)
+        options = _options(notice)
+        caller = self._caller(alert.tenant_id)
+        return _stored(lambda: self._door.acceptor.accept(submission, caller, options).result())
+
+    def _slack(self, alert: Alert, notice: Notice) -> UUID | None:
+        told = notices.words(alert, notice, self._services.settings.PUBLIC_URL)
+        with self._services.db.read(alert.tenant_id) as session:
+            found = [repo.message_of(session, alert.tenant_id, UUID(one), "slack") for one in notice.answers]
+        thread = next((str(one) for one in found if one is not None), None)
+        message = SlackMessage(
+            content=Content(text=told.text, title=told.subject, level=told.level),
+            channel=None if thread else alert.slack_channel,  # a thread stays in its channel
+            thread=thread,
+        )
+        key, options = _key(notice), _options(notice)
+        return _stored(lambda: self._slack_door.send(alert.tenant_id, message, key, options=options))
 
     def _caller(self, tenant_id: UUID) -> Caller:
         """Return the tenant as a caller without a key. Notices count against no quota."""
@@ -184,3 +194,27 @@ class Sender:
         if answer.status >= 500 or answer.status in (408, 425, 429):
             raise _NotYet(why)
         raise _Refused(why)
+
+
+def _key(notice: Notice) -> str:
+    return f"alert {notice.id}"
+
+
+def _options(notice: Notice) -> Options:
+    metadata = {notices.MARK: str(notice.id)}
+    return Options(tags=[TAG], metadata=metadata, priority=PRIORITY, idempotency_key=_key(notice))
+
+
+def _stored(store: Callable[[], Accepted]) -> UUID | None:
+    """Store a message, and return its id; None if it was stored before, with other words."""
+    try:
+        return UUID(store().id)
+    except IdempotencyMismatch:  # it was accepted before somebody changed the rule
+        return None
+    except Unavailable as error:
+        raise _NotYet(str(error)) from error
+    except InvalidInput as error:
+        faults = [f"{name}: {' '.join(why)}" for name, why in (error.fields or {}).items()]
+        raise _Refused(" ".join(faults) or str(error)) from error
+    except MailBBGunError as error:
+        raise _Refused(str(error)) from error
