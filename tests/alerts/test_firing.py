@@ -87,18 +87,17 @@ def failure_rate(service: Watched) -> None:
 
 
 def queue(service: Watched) -> None:
-    for kind, threshold in (("queue_depth", 2), ("queue_age", 600)):
+    for kind, threshold in (("queue_depth", 20), ("queue_age", 600)):
         service.watch(kind, threshold=threshold, all_tenants=kind == "queue_age")
     later = f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
-    ids = [service.post(to=f"due-{n}@example.test", send_at=later)["id"] for n in range(3)]
+    waiting = service.post(to=[f"due-{n}@example.test" for n in range(20)], send_at=later)["id"]
     # No worker looks at this lane.
     service.sql("UPDATE messages SET send_at = NULL WHERE status = 'PENDING' AND send_at IS NOT NULL")
     due = "UPDATE deliveries SET lane = 'nowhere', next_attempt_at = :at WHERE address LIKE 'due-%'"
     service.sql(due, at=service.moment(-3600))
-    assert "- 3 deliveries since" in service.text(service.fired("queue_depth"))
+    assert "- 20 deliveries since" in service.text(service.fired("queue_depth"))
     service.fired("queue_age")
-    for one in ids:
-        service.call("DELETE", f"/messages/{one}")
+    service.call("DELETE", f"/messages/{waiting}")
     service.resolved("queue_depth")
     service.resolved("queue_age")
 
