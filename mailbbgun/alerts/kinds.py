@@ -11,6 +11,7 @@ class AlertKind(StrEnum):
     QUEUE_AGE = "queue_age"
     QUEUE_DEPTH = "queue_depth"
     ACCOUNT_PAUSED = "account_paused"
+    WEBHOOK_DEAD = "webhook_dead"
     DISK_USE = "disk_use"
     BLOB_USE = "blob_use"
     NOTHING_DELIVERED = "nothing_delivered"
@@ -62,6 +63,13 @@ ABOUT: dict[AlertKind, About] = {
         "workers",
         1.0,
         "bin/mailbbgun account health",
+    ),
+    AlertKind.WEBHOOK_DEAD: About(
+        "for how long a webhook endpoint has acknowledged nothing of what it was sent",
+        "minutes",
+        10.0,
+        "bin/mailbbgun webhook list",
+        most=525_600.0,
     ),
     AlertKind.DISK_USE: About(
         "how full the disk of VAR is on a worker's machine",

@@ -20,7 +20,8 @@ MOST_NAMED = 50
 #: Characters of a detail, which may be what another server said.
 DETAIL_SIZE = 300
 
-_OURS = "<alert."
+#: The field of a message's metadata that says which notice it is.
+MARK = "alert_notice"
 
 
 class Words(NamedTuple):
@@ -33,12 +34,12 @@ class Words(NamedTuple):
 
 def message_id(change_id: UUID | str, hostname: str) -> str:
     """Return the Message-ID header of the mail that tells of a change."""
-    return f"{_OURS}{change_id}@{hostname}>"
+    return f"<alert.{change_id}@{hostname}>"
 
 
-def is_ours(header: str | None) -> bool:
-    """Return whether a Message-ID header is of a notice. These are not counted: they would end what they tell of."""
-    return header is not None and header.startswith(_OURS)
+def is_ours(metadata: Mapping[str, Any] | None) -> bool:
+    """Return whether a message is a notice. These are not counted: they would end what they tell of."""
+    return metadata is not None and MARK in metadata
 
 
 def item(incident: Incident, change: Change) -> dict[str, Any]:

@@ -117,18 +117,27 @@ def waiting_notices(session: Session, tenant_id: UUID, alert_id: UUID, about: st
     return session.scalars(select(Notice).where(*its, *unsent).with_for_update()).all()
 
 
-def claim_notices(session: Session, seconds: float, limit: int) -> list[tuple[UUID, UUID]]:
-    """Take notices that are due, and return id and tenant of each. Nobody else takes them for ``seconds``."""
-    due = select(_N.id).where(_N.done_at.is_(None), _N.due_at <= db_now()).order_by(_N.due_at).limit(limit)
+def claim_notice(session: Session, channels: Collection[str], seconds: float) -> tuple[UUID, UUID] | None:
+    """Take a notice that is due, and return its id and tenant. Nobody else takes it for ``seconds``."""
+    its = (_N.done_at.is_(None), _N.due_at <= db_now(), _N.channel.in_(channels))
+    due = select(_N.id).where(*its).order_by(_N.due_at).limit(1)
     chosen = due.with_for_update(skip_locked=True).cte("due").prefix_with("MATERIALIZED", dialect="postgresql")
     statement = update(NOTICES).where(_N.id.in_(select(chosen.c.id)))
     taken = statement.values(due_at=db_now(seconds), tries=_N.tries + 1).returning(_N.id, _N.tenant_id)
-    return [(row.id, row.tenant_id) for row in session.execute(taken)]
+    found = session.execute(taken).one_or_none()
+    return None if found is None else (found.id, found.tenant_id)
 
 
 def notice(session: Session, tenant_id: UUID, notice_id: UUID) -> Notice | None:
     """Return a notice of a tenant."""
     return session.scalar(select(Notice).where(Notice.tenant_id == tenant_id, Notice.id == notice_id))
+
+
+def message_of(session: Session, tenant_id: UUID, change_id: UUID, channel: str) -> UUID | None:
+    """Return the message that told of a change on a channel; None if there is none."""
+    its = (_N.tenant_id == tenant_id, _N.change_id == change_id, _N.channel == channel)
+    found: UUID | None = session.scalar(select(_N.message_id).where(*its))
+    return found
 
 
 def note(session: Session, tenant_id: UUID, notice_id: UUID, values: Mapping[str, Any]) -> None:

@@ -67,6 +67,14 @@ class AlertChange(Schema):
         validate=validate.Length(max=MOST_EMAILS),
         metadata={"description": "Who gets notices by mail.", "example": ["ops@example.com"]},
     )
+    slack_channel = fields.String(
+        allow_none=True,
+        validate=[validate.Length(1, 80), _one_line],
+        metadata={
+            "description": "Where notices go in Slack, by your default Slack account; null: nowhere.",
+            "example": "#ops",
+        },
+    )
     webhook_url = fields.String(
         allow_none=True,
         validate=validate.Length(1, 2000),
@@ -117,6 +125,7 @@ class AlertShape(Schema):
     least = fields.Integer()
     group_seconds = fields.Integer(data_key="group")
     emails = fields.List(fields.String())
+    slack_channel = fields.String(allow_none=True)
     webhook_url = fields.String(allow_none=True)
     enabled = fields.Boolean()
     silenced_until = Time(allow_none=True, metadata={"description": "No notices are sent until then."})

@@ -6,7 +6,7 @@ A request to the rule's URL has the notice's id as ``webhook-id``, by which its 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import select
 
-from mailbbgun.accept.accept import Acceptor
+from mailbbgun.accept.accept import Accepted, Acceptor
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.accept.store import Store
@@ -28,11 +28,15 @@ from mailbbgun.database.db import db_now
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.outgoing.http import HTTPClient, NoAnswer
 from mailbbgun.services import Services
+from mailbbgun.slack.layout import Content
+from mailbbgun.slack.sending import SlackDoor, SlackMessage
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.templates.resolve import Templates
 
-#: Seconds for which a process has a notice in hand, and notices that it takes at once.
-IN_HAND, AT_ONCE = 120, 10
+#: Seconds for which a process has a notice in hand. If it dies, another one takes the notice then.
+IN_HAND = 30
+#: Channels that take no time, and those whose servers may be silent: these must not hold up the others.
+QUICK, SLOW = ("mail", "slack"), ("webhook",)
 #: Seconds between tries: the first, the second … The last one repeats.
 WAITS = (5, 15, 60, 300, 1800)
 #: After this a notice is given up: by then nobody wants it any more.
@@ -83,22 +87,27 @@ class Sender:
         self._services, self._stopped = services, stopped
         self._door = Door.of(services)
         self._http = HTTPClient.permitting(settings.ALLOW_PRIVATE_HOSTS)
-        self._ways: dict[str, Callable[[Alert, Notice], UUID | None]] = {"mail": self._mail, "webhook": self._post}
+        self._slack_door = SlackDoor(settings, services.db, self._door.acceptor)
+        self._ways: dict[str, Callable[[Alert, Notice], UUID | None]] = {
+            "mail": self._mail,
+            "slack": self._slack,
+            "webhook": self._post,
+        }
 
     def close(self) -> None:
         """Close what it sends with."""
         self._door.close()
         self._http.close()
 
-    def turn(self) -> None:
-        """Send all notices that are due. Raises :class:`DatabaseUnavailable`."""
+    def turn(self, channels: Collection[str]) -> None:
+        """Send all notices on these channels that are due. Raises :class:`DatabaseUnavailable`."""
         while not self._stopped():
             with self._services.db.write() as session:
-                taken = repo.claim_notices(session, IN_HAND, AT_ONCE)
-            for notice_id, tenant_id in taken:
-                self._send(tenant_id, notice_id)
-            if len(taken) < AT_ONCE:
+                taken = repo.claim_notice(session, channels, IN_HAND)
+            if taken is None:
                 return
+            notice_id, tenant_id = taken
+            self._send(tenant_id, notice_id)
 
     def _send(self, tenant_id: UUID, notice_id: UUID) -> None:
         with self._services.db.read(tenant_id) as session:
@@ -143,19 +152,22 @@ class Sender:
             headers=headers,
             message_id_header=notices.message_id(notice.change_id, settings.HOSTNAME),
         )
-        options = Options(tags=[TAG], priority=PRIORITY, idempotency_key=f"alert {notice.id}")
-        try:
-            accepted = self._door.acceptor.accept(submission, self._caller(alert.tenant_id), options).result()
-        except IdempotencyMismatch:  # it was accepted before somebody changed the rule
-            return None
-        except Unavailable as error:
-            raise _NotYet(str(error)) from error
-        except InvalidInput as error:
-            faults = [f"{name}: {' '.join(why)}" for name, why in (error.fields or {}).items()]
-            raise _Refused(" ".join(faults) or str(error)) from error
-        except MailBBGunError as error:
-            raise _Refused(str(error)) from error
-        return UUID(accepted.id)
+        options = _options(notice)
+        caller = self._caller(alert.tenant_id)
+        return _stored(lambda: self._door.acceptor.accept(submission, caller, options).result())
+
+    def _slack(self, alert: Alert, notice: Notice) -> UUID | None:
+        told = notices.words(alert, notice, self._services.settings.PUBLIC_URL)
+        with self._services.db.read(alert.tenant_id) as session:
+            found = [repo.message_of(session, alert.tenant_id, UUID(one), "slack") for one in notice.answers]
+        thread = next((str(one) for one in found if one is not None), None)
+        message = SlackMessage(
+            content=Content(text=told.text, title=told.subject, level=told.level),
+            channel=None if thread else alert.slack_channel,  # a thread stays in its channel
+            thread=thread,
+        )
+        key, options = _key(notice), _options(notice)
+        return _stored(lambda: self._slack_door.send(alert.tenant_id, message, key, options=options))
 
     def _caller(self, tenant_id: UUID) -> Caller:
         """Return the tenant as a caller without a key. Notices count against no quota."""
@@ -182,3 +194,27 @@ class Sender:
         if answer.status >= 500 or answer.status in (408, 425, 429):
             raise _NotYet(why)
         raise _Refused(why)
+
+
+def _key(notice: Notice) -> str:
+    return f"alert {notice.id}"
+
+
+def _options(notice: Notice) -> Options:
+    metadata = {notices.MARK: str(notice.id)}
+    return Options(tags=[TAG], metadata=metadata, priority=PRIORITY, idempotency_key=_key(notice))
+
+
+def _stored(store: Callable[[], Accepted]) -> UUID | None:
+    """Store a message, and return its id; None if it was stored before, with other words."""
+    try:
+        return UUID(store().id)
+    except IdempotencyMismatch:  # it was accepted before somebody changed the rule
+        return None
+    except Unavailable as error:
+        raise _NotYet(str(error)) from error
+    except InvalidInput as error:
+        faults = [f"{name}: {' '.join(why)}" for name, why in (error.fields or {}).items()]
+        raise _Refused(" ".join(faults) or str(error)) from error
+    except MailBBGunError as error:
+        raise _Refused(str(error)) from error

@@ -119,7 +119,10 @@ def add(context: click.Context, /, name: str, tenant: str, as_json: bool, **_: A
 @as_json
 @click.pass_context
 def change(context: click.Context, /, alert: str, tenant: str, as_json: bool, **_: Any) -> None:
-    """Change an alert. What is not given stays. --webhook-url "" and --email "" name nobody."""
+    """Change an alert. What is not given stays.
+
+    --email "", --slack-channel "" and --webhook-url "" name nobody.
+    """
     wanted = validated(AlertChange(), _given(context, "alert"))
     with opened_for(tenant) as (services, tenant_id), as_usage_error(), services.db.write(tenant_id) as session:
         found = _found(session, tenant_id, alert, lock=True)
@@ -203,8 +206,9 @@ def _given(context: click.Context, *but: str) -> dict[str, Any]:
     emails = from_options.pop("email", None)
     if emails is not None:
         from_options["emails"] = [one for one in emails if one]
-    if from_options.get("webhook_url") == "":
-        from_options["webhook_url"] = None
+    for name in ("slack_channel", "webhook_url"):
+        if from_options.get(name) == "":
+            from_options[name] = None
     return {name: value for name, value in from_options.items() if name not in but}
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from uuid import UUID
 
 from mailbbgun.alerts.evaluate import Evaluator
-from mailbbgun.alerts.send import Sender
+from mailbbgun.alerts.send import QUICK, SLOW, Sender
 from mailbbgun.attachments import expire
 from mailbbgun.batches import repo as batches
 from mailbbgun.core.errors import BlobStoreUnavailable, DatabaseUnavailable, QueueUnavailable
@@ -115,7 +115,8 @@ class Periodic:
                 Task(15.0, self._alerts.report, "alerts"),
                 Task(3600.0, partial(self._alerts.forget_old, settings.ALERT_DAYS), "alerts"),
             ],
-            "notices": [Task(NOTICE_SECONDS, self._notices.turn, "alerts")],
+            "notices": [Task(NOTICE_SECONDS, partial(self._notices.turn, QUICK), "alerts")],
+            "notice_urls": [Task(NOTICE_SECONDS, partial(self._notices.turn, SLOW), "alerts")],
             "files": [  # it may wait for a store that is away
                 Task(60.0, self._expire_files, "files"),
                 Task(3600.0, self._forget_uploads, "uploads"),

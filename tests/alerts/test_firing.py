@@ -1,6 +1,8 @@
 """Alerts from door to mailbox: each kind fires and resolves, and each change is told once."""
 
 import json
+from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -17,6 +19,9 @@ from tests.waiting import PATIENCE
 OPS = "ops@example.test"
 NOW = {"for": 0, "resolve_for": 0, "emails": [OPS]}
 SETTINGS = {"ALERT_SECONDS": 1, "ALLOW_PRIVATE_HOSTS": "127.0.0.1", "SWEEP_SECONDS": 600}
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
+POSTED = b'{"ok": true, "channel": "C1", "ts": "1503435956.000247"}'
+SLACK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(POSTED), POSTED)
 
 
 class Watched(Service):
@@ -82,18 +87,17 @@ def failure_rate(service: Watched) -> None:
 
 
 def queue(service: Watched) -> None:
-    for kind, threshold in (("queue_depth", 2), ("queue_age", 600)):
+    for kind, threshold in (("queue_depth", 20), ("queue_age", 600)):
         service.watch(kind, threshold=threshold, all_tenants=kind == "queue_age")
     later = f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
-    ids = [service.post(to=f"due-{n}@example.test", send_at=later)["id"] for n in range(3)]
+    waiting = service.post(to=[f"due-{n}@example.test" for n in range(20)], send_at=later)["id"]
     # No worker looks at this lane.
     service.sql("UPDATE messages SET send_at = NULL WHERE status = 'PENDING' AND send_at IS NOT NULL")
     due = "UPDATE deliveries SET lane = 'nowhere', next_attempt_at = :at WHERE address LIKE 'due-%'"
     service.sql(due, at=service.moment(-3600))
-    assert "- 3 deliveries since" in service.text(service.fired("queue_depth"))
+    assert "- 20 deliveries since" in service.text(service.fired("queue_depth"))
     service.fired("queue_age")
-    for one in ids:
-        service.call("DELETE", f"/messages/{one}")
+    service.call("DELETE", f"/messages/{waiting}")
     service.resolved("queue_depth")
     service.resolved("queue_age")
 
@@ -119,6 +123,16 @@ def account_paused(service: Watched) -> None:
     answer = service.mail(service.resolved("account_paused"))
     assert answer["In-Reply-To"] == answer["References"] == service.mail(mail)["Message-ID"]
     assert len(service.call("GET", "/alerts/incidents?limit=2&state=resolved")["incidents"]) == 2
+
+
+def webhook_dead(service: Watched) -> None:
+    service.watch("webhook_dead", threshold=30)
+    hook = {"url": "http://127.0.0.1:9/hook", "kinds": ["complained"]}
+    service.call("POST", "/webhooks", 201, **hook)
+    service.sql("UPDATE webhook_endpoints SET failing_since = :at", at=service.moment(-3600))
+    service.fired("webhook_dead (http://127.0.0.1:9/hook): 6")
+    service.sql("UPDATE webhook_endpoints SET failing_since = NULL")
+    service.resolved("webhook_dead (http://127.0.0.1:9/hook)")
 
 
 def disk_and_blobs(service: Watched) -> None:
@@ -164,30 +178,49 @@ def failed_logins(service: Watched) -> None:
     service.resolved("failed_logins")
 
 
+def told_by(receiver: Receiver) -> dict[bytes, dict]:
+    """Return the bodies of requests by the ``webhook-id``, each once."""
+    parts = [one.partition(b"\r\n\r\n") for one in receiver.requests]
+    return {head.lower().partition(b"webhook-id: ")[2].split(b"\r\n")[0]: json.loads(body) for head, _, body in parts}
+
+
 def test_each_kind_of_alert_fires_and_resolves_and_each_change_is_one_mail(backend: Settings) -> None:
     with Watched(backend, **SETTINGS) as service:
         service.start_worker()
-        kinds = (nothing_delivered, failure_rate, queue, account_paused, disk_and_blobs, unusual_volume, failed_logins)
-        for kind in kinds:
+        kinds = (nothing_delivered, failure_rate, queue, account_paused, webhook_dead, disk_and_blobs, unusual_volume)
+        for kind in (*kinds, failed_logins):
             kind(service)
         subjects = [one["subject"] for one in service.get("/messages?tag=alert&limit=1000")["messages"]]
-        assert len(subjects) == 18  # nine kinds
-        assert len([message for message in service.taken() if message["to"] == [OPS]]) == 18
-        assert (service.events("alert_fired"), service.events("alert_resolved")) == (10, 10)  # two accounts were paused
+        assert len(subjects) == 20  # ten kinds
+        assert len([message for message in service.taken() if message["to"] == [OPS]]) == 20
+        assert (service.events("alert_fired"), service.events("alert_resolved")) == (11, 11)  # two accounts were paused
         assert "" not in {one["id"] for one in service.call("GET", "/alerts/incidents?limit=100")["incidents"]}
 
 
 @pytest.fixture
-def service(embedded_settings: Settings):
-    with Watched(embedded_settings, **SETTINGS) as opened:
+def slack() -> Iterator[Receiver]:
+    with Receiver(answering(SLACK)) as server:
+        yield server
+
+
+@pytest.fixture
+def service(embedded_settings: Settings, slack: Receiver) -> Iterator[Watched]:
+    with Watched(embedded_settings, SLACK_API_URL=slack.url(path="/api/"), **SETTINGS) as opened:
+        opened.call("POST", "/slack/accounts", 201, name="team", bot_token="xoxb-1-secret")
         opened.start_worker()
         yield opened
 
 
-def test_silence_grouping_webhooks_and_a_killed_worker(service: Watched) -> None:
-    with Receiver(answering(b"HTTP/1.1 204 No Content\r\n\r\n")) as receiver:
-        alert = service.watch("failed_logins", threshold=3, all_tenants=True, webhook_url=receiver.url())
-        assert service.call("POST", f"/alerts/{alert}/test", 202) == {"notices": 2}
+def posted(slack: Receiver) -> list[bytes]:
+    """Return the messages that Slack got."""
+    return [one for one in slack.requests if b"chat.postMessage" in one.split(b"\r\n", 1)[0]]
+
+
+def test_silence_slack_webhooks_and_a_killed_worker(service: Watched, slack: Receiver) -> None:
+    with Receiver(answering(NO_CONTENT)) as receiver:
+        channels = {"webhook_url": receiver.url(), "slack_channel": "#ops"}
+        alert = service.watch("failed_logins", threshold=3, all_tenants=True, **channels)
+        assert service.call("POST", f"/alerts/{alert}/test", 202) == {"notices": 3}
         until(lambda: service.told("[test] failed_logins"), what="the mail of the test")
         until(lambda: receiver.requests, what="the request of the test")
         silent = service.call("POST", f"/alerts/{alert}/silence", minutes=5)
@@ -202,22 +235,22 @@ def test_silence_grouping_webhooks_and_a_killed_worker(service: Watched) -> None
         assert service.told("[firing]") == []
         assert service.call("POST", f"/alerts/{alert}/silence", minutes=0)["silenced_until"] is None
         service.fired("failed_logins")
-        service.kill("worker")
-        service.start_worker()
         # What is switched off ends its incidents, and says so.
         service.call("PATCH", f"/alerts/{alert}", enabled=False)
         service.resolved("failed_logins")
-        until(lambda: len(receiver.requests) == 3, what="the last request")
-        bodies = [json.loads(one.partition(b"\r\n\r\n")[2]) for one in receiver.requests]
-        assert [one["type"] for one in bodies] == ["alert.test", "alert.fired", "alert.resolved"]
-        assert bodies[1]["data"]["incidents"][0]["value"] == 3
-        heads = [one.lower().partition(b"webhook-id: ")[2].split(b"\r\n")[0] for one in receiver.requests]
-        assert len(set(heads)) == 3
+        until(lambda: len(told_by(receiver)) == 3, what="the last request")
+        told = told_by(receiver)
+        assert [one["type"] for one in told.values()] == ["alert.test", "alert.fired", "alert.resolved"]
+        assert list(told.values())[1]["data"]["incidents"][0]["value"] == 3
+        until(lambda: len(posted(slack)) == 3, what="the last message to Slack")
+        tried, fired, ended = posted(slack)
+        assert b"1503435956.000247" in ended
+        assert b"1503435956.000247" not in tried + fired  # an incident has one thread, and a test none
         # As if the worker had died after each message was stored, and before it noted that.
-        service.sql("UPDATE alert_notices SET done_at = NULL, message_id = NULL WHERE channel = 'mail'")
+        service.sql("UPDATE alert_notices SET done_at = NULL WHERE channel <> 'webhook'")
         unsent = "SELECT count(*) FROM alert_notices WHERE done_at IS NULL"
         until(lambda: service.sql(unsent)[0][0] == 0, what="the notices again")
         mails = service.get("/messages?tag=alert&limit=1000")["messages"]
-        assert len(mails) == len({one["subject"] for one in mails}) == 3
+        assert sorted(Counter(one["subject"] for one in mails).values()) == [2, 2, 2]  # a mail, and one to Slack
         assert {one[0] for one in service.sql("SELECT error FROM alert_notices")} == {None}
-    assert "failed_logins  resolved" in " ".join(service.run("bin/mailbbgun", "alert", "incidents").split("  "))
+    assert "resolved" in service.run("bin/mailbbgun", "alert", "incidents")

@@ -103,7 +103,7 @@ def _events(session: Session, tenant_id: UUID, after: Position) -> Sequence[Any]
     message = (_M.id == _E.message_id) & (_M.tenant_id == tenant_id)
     later = tuple_(after.number, after.event_id) < tuple_(_E.position, _E.id)
     statement = (
-        select(_E.position, _E.id, _E.at, _E.kind, _E.data, _E.message_id, _M.test, _M.message_id.label("header"))
+        select(_E.position, _E.id, _E.at, _E.kind, _E.data, _E.message_id, _M.test, _M.metadata)
         .outerjoin(MESSAGES, message)
         .where(_E.tenant_id == tenant_id, settled(dialect_of(session)), later)
         .order_by(_E.position, _E.id)
@@ -117,7 +117,7 @@ def _add(session: Session, tenant_id: UUID, found: Iterable[Any]) -> None:
     latest: dict[Slot, datetime] = {}
     for row in found:
         kind = Kind(row.kind)
-        if kind not in _COUNTED or row.test or is_ours(row.header) or (kind in FAILED and not ends(kind, row.data)):
+        if kind not in _COUNTED or row.test or is_ours(row.metadata) or (kind in FAILED and not ends(kind, row.data)):
             continue
         # A batch has one event for all its messages, with the id of the last of them.
         n = int(row.data.get("messages", 1)) if row.id == row.message_id else 1

@@ -18,6 +18,7 @@ from mailbbgun.messages.status import PENDING
 from mailbbgun.oversight import backlog
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.smtp_accounts.edit import MOST as MOST_ACCOUNTS
+from mailbbgun.webhooks.models import WebhookEndpoint
 
 #: The due deliveries of one tenant are counted so far, and no further.
 MOST_DUE = 50_000
@@ -129,6 +130,19 @@ def _account_paused(session: Session, alert: Alert, now: datetime) -> Figures:
     }
 
 
+def _webhook_dead(session: Session, alert: Alert, now: datetime) -> Figures:
+    of_ours = (WebhookEndpoint.tenant_id == alert.tenant_id, WebhookEndpoint.failing_since.is_not(None))
+    # One that a person disabled is meant to be silent.
+    meant = or_(WebhookEndpoint.enabled, WebhookEndpoint.disabled_reason.is_not(None))
+    columns = (WebhookEndpoint.url, WebhookEndpoint.failing_since, WebhookEndpoint.disabled_reason)
+    found: dict[str, Figure] = {}
+    for url, since, reason in session.execute(select(*columns).where(*of_ours, meant).order_by(WebhookEndpoint.id)):
+        minutes = max((now - (since or now)).total_seconds(), 0.0) / 60
+        if minutes > (found.get(url, Figure(None)).value or 0.0):
+            found[url] = Figure(minutes, reason)
+    return found
+
+
 def _blob_use(session: Session, alert: Alert, now: datetime) -> Figures:
     whose = [] if alert.all_tenants else [Blob.tenant_id == alert.tenant_id]
     size, files = session.execute(select(func.sum(Blob.size), func.count()).where(*whose)).one()
@@ -149,6 +163,7 @@ _LOOKS: dict[AlertKind, Callable[[Session, Alert, datetime], Figures]] = {
     AlertKind.QUEUE_AGE: _queue_age,
     AlertKind.QUEUE_DEPTH: _queue_depth,
     AlertKind.ACCOUNT_PAUSED: _account_paused,
+    AlertKind.WEBHOOK_DEAD: _webhook_dead,
     AlertKind.DISK_USE: _disk_use,
     AlertKind.BLOB_USE: _blob_use,
     AlertKind.NOTHING_DELIVERED: _nothing_delivered,
