@@ -31,8 +31,8 @@ TS = re.compile(r"[0-9]{1,12}\.[0-9]{1,9}")
 LARGEST = 400_000
 #: Characters of a subject: the title, or the beginning of the text.
 SUBJECT = 150
-#: What the sender of a test key's messages is called if there is no account.
-SIMULATOR = "Slack simulator"
+#: What the sender of a test key's messages is called, and where they go if they name no channel.
+SIMULATOR, SIMULATED_CHANNEL = "Slack simulator", "#simulator"
 #: The recipient of messages through an incoming webhook, if neither message nor account names a channel.
 WEBHOOK_CHANNEL = "webhook"
 
@@ -94,8 +94,9 @@ class SlackDoor:
 
 def _prepared(session: Session, message: SlackMessage, caller: Caller) -> Prepared:
     earlier = _earlier(session, message.thread, caller) if message.thread else None
-    account = _account(session, message, earlier, caller)
-    sender = SIMULATED if caller.tests_only or account is None else slack_sender(account.id)
+    # A test key sees nothing of live data, so its messages need no account, and any name is right.
+    account = None if caller.tests_only else _account(session, message, earlier, caller.tenant_id)
+    sender = slack_sender(account.id) if account else SIMULATED
     if earlier and earlier.sender != sender:
         raise _wrong("account", f"The thread's message {earlier.id} went through another account: leave this out.")
     body: dict[str, Any] = payload(message.content)
@@ -120,21 +121,18 @@ def _subject(content: Content) -> str:
     return cut("".join(one if one.isprintable() else " " for one in " ".join(said.split())), SUBJECT)
 
 
-def _account(session: Session, message: SlackMessage, earlier: _Earlier | None, caller: Caller) -> SlackAccount | None:
-    """Return the account of a message; None for a test message if there is none. Raises :class:`InvalidInput`."""
-    tenant_id = caller.tenant_id
+def _account(session: Session, message: SlackMessage, earlier: _Earlier | None, tenant_id: UUID) -> SlackAccount:
+    """Return the account of a message. Raises :class:`InvalidInput`."""
     if message.account is not None:
         found = repo.called(session, tenant_id, message.account)
         if found is None:
             raise _wrong("account", f"There is no Slack account {message.account[:64]!r}.")
         return found
-    if earlier and earlier.sender != SIMULATED:
-        return repo.account(session, tenant_id, slack_account_of(earlier.sender)) or _no_account()
-    return repo.default(session, tenant_id) or (None if caller.tests_only else _no_account())
-
-
-def _no_account() -> SlackAccount:
-    raise _wrong("account", "There is no default Slack account: name one, or set one up by POST /slack/accounts.")
+    found = repo.account(session, tenant_id, slack_account_of(earlier.sender)) if earlier else None
+    found = found or repo.default(session, tenant_id)
+    if found is None:
+        raise _wrong("account", "There is no default Slack account: name one, or set one up by POST /slack/accounts.")
+    return found
 
 
 def _channel(message: SlackMessage, account: SlackAccount | None, earlier: _Earlier | None) -> str:
@@ -143,7 +141,9 @@ def _channel(message: SlackMessage, account: SlackAccount | None, earlier: _Earl
     of_thread = earlier.channel if earlier else None
     if channel := message.channel or of_thread or (account.default_channel if account else None):
         return channel
-    if account and account.kind == "webhook":
+    if account is None:
+        return SIMULATED_CHANNEL
+    if account.kind == "webhook":
         return WEBHOOK_CHANNEL
     raise _wrong("channel", "Name a channel, like #alerts: the account has no default_channel.")
 
