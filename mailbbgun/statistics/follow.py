@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from mailbbgun.core.clock import rest_after
+from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.database.db import Database, db_now, dialect_of
 from mailbbgun.events import cursors, reading
 from mailbbgun.events.reading import START, Position
@@ -32,6 +33,8 @@ from mailbbgun.tenants.models import Tenant
 CURSOR = ".statistics"
 #: Events of one turn.
 EVENTS = 2000
+#: Seconds for which a tenant is left alone whose events could not be counted.
+FAILED_SECONDS = 60.0
 #: Seconds for which other processes leave a tenant to the one that counts.
 LEASE_SECONDS = 20
 
@@ -57,11 +60,16 @@ class Follower:
         """``events``: how many a turn reads, at most."""
         self._database, self._owner, self._events = database, owner, events
         self._kept, self._labels = Kept.of(settings), settings.STATISTICS_LABELS
+        self._failed: dict[UUID, float] = {}  # tenant → monotonic seconds until which it is left alone
         self._leased: dict[UUID, float] = {}  # tenant → monotonic seconds until which the lease need not be renewed
 
     def run(self, stop: threading.Event) -> None:
-        """Count all that has happened, until ``stop`` is set. Raises :class:`DatabaseUnavailable`."""
-        waiting = self._behind()
+        """Count all that has happened, until ``stop`` is set. Raises :class:`DatabaseUnavailable`.
+
+        An event that cannot be counted, as one of a later version, stops the figures of its tenant, and no mail.
+        """
+        now = time.monotonic()
+        waiting = [one for one in self._behind() if self._failed.get(one, 0.0) <= now]
         while waiting and not stop.is_set():
             # One turn each, so that a tenant that is far behind does not make the others wait.
             waiting = [one for one in waiting if not stop.is_set() and self._rested(one, stop)]
@@ -93,7 +101,14 @@ class Follower:
 
     def _rested(self, tenant_id: UUID, stop: threading.Event) -> bool:
         began = time.monotonic()
-        more = self.turn(tenant_id)
+        try:
+            more = self.turn(tenant_id)
+        except MailBBGunError:
+            raise
+        except Exception:
+            self._failed[tenant_id] = began + FAILED_SECONDS
+            log.exception("statistics_failed", extra={"tenant_id": tenant_id, "retry_in": FAILED_SECONDS})
+            return False
         if more:
             stop.wait(rest_after(time.monotonic() - began, times=1))
         return more

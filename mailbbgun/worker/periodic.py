@@ -122,11 +122,7 @@ class Periodic:
                 Task(3600.0, self._forget_uploads, "uploads"),
             ],
         }
-        follower = Follower(db, settings, context.owner)
-        every["statistics"] = [
-            Task(1.0, partial(follower.run, self._stop)),
-            Task(3600.0, partial(follower.forget_old, self._stop)),
-        ]
+        every["statistics"] = self._statistics()
         if settings.RETENTION_DAYS or settings.METADATA_DAYS:
             retention = Retention(db, settings.RETENTION_DAYS, settings.METADATA_DAYS)
             every["retention"] = [Task(60.0, partial(retention.run, self._stop))]
@@ -136,6 +132,13 @@ class Periodic:
         if db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
         return every
+
+    def _statistics(self) -> list[Task]:
+        follower = Follower(self._services.db, self._services.settings, self._context.owner)
+        return [
+            Task(1.0, partial(follower.run, self._stop)),
+            Task(3600.0, partial(follower.forget_old, self._stop)),
+        ]
 
     def report(self) -> None:
         """Report now that this process is alive. Later the thread ``reporter`` does."""

@@ -7,8 +7,12 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy import insert
+
+from mailbbgun import schema
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.database.db import Database
 from mailbbgun.events import log
@@ -18,6 +22,7 @@ from mailbbgun.statistics.figures import quantile
 from mailbbgun.statistics.follow import Follower
 from mailbbgun.statistics.models import READERS
 from mailbbgun.statistics.rebuild import first_whole_day, rebuild
+from mailbbgun.tenants.models import Tenant
 from tests.statistics.worlds import counted, recounted, send, stored
 from tests.waiting import PATIENCE, wait_until
 
@@ -28,6 +33,7 @@ READER = """
 import sys, threading
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.db import Database
+from mailbbgun import schema
 from mailbbgun.events import log
 from mailbbgun.events.kinds import Kind
 from mailbbgun.settings.load import load
@@ -144,3 +150,19 @@ def test_events_without_a_message_move_the_cursor_and_count_nothing(db: Database
     one.run(threading.Event())
     assert one._behind() == []
     assert stored(db) == {}
+
+
+def test_an_event_that_cannot_be_counted_stops_the_figures_of_its_tenant_alone(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path}/mailbbgun.db")
+    schema.upgrade(db)
+    other = new_id()
+    with db.write() as session:
+        session.execute(insert(Tenant).values(id=other, name="other", status="active", created_at=datetime.now(UTC)))
+        later = log.event(DEFAULT_TENANT, None, None, Kind.HELD, {}) | {"kind": "of_a_later_version"}
+        log.append(session, [later])
+    send(db, random.Random(7), 5, tenant_id=other)
+    one = follower(db)
+    one.run(threading.Event())
+    assert one._behind() == [DEFAULT_TENANT]
+    assert counted(db, other) == recounted(db, other)
+    db.close()
