@@ -4,25 +4,25 @@ import click
 from click.shell_completion import get_completion_class
 
 from mailbbgun.cli.accounts import account
-from mailbbgun.cli.alerts import alert
 from mailbbgun.cli.audit import audit
 from mailbbgun.cli.blobs import blobs
 from mailbbgun.cli.encryption import encryption, keys
-from mailbbgun.cli.events import events
 from mailbbgun.cli.keys import key
 from mailbbgun.cli.mail.batches import batch
 from mailbbgun.cli.mail.domains import domain
+from mailbbgun.cli.mail.events import events
 from mailbbgun.cli.mail.exports import export
 from mailbbgun.cli.mail.messages import message
 from mailbbgun.cli.mail.send import send
 from mailbbgun.cli.mail.statistics import statistics
 from mailbbgun.cli.mail.suppressions import suppression
 from mailbbgun.cli.mail.templates import template
-from mailbbgun.cli.slack import slack
+from mailbbgun.cli.notify.alerts import alert
+from mailbbgun.cli.notify.slack import slack
+from mailbbgun.cli.notify.webhooks import webhook
 from mailbbgun.cli.status import status
 from mailbbgun.cli.tenants import tenant
 from mailbbgun.cli.terminal import PROGRAM
-from mailbbgun.cli.webhooks import webhook
 from mailbbgun.core.process import CONTEXT, version_option
 
 SHELLS = ("bash", "zsh", "fish")

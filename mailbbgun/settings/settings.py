@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mailbbgun.settings.derived import Derived
-from mailbbgun.settings.slack import SlackSettings
+from mailbbgun.settings.parts.slack import SlackSettings
 from mailbbgun.settings.timeouts import SMTPTimeouts
 from mailbbgun.settings.values import setting as _setting
 

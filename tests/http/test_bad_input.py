@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from marshmallow import Schema, ValidationError, fields, validate
 
-from mailbbgun.app import ROOMS
+from mailbbgun.assembly import ROOMS
 from mailbbgun.http.bad_input import DEFAULTS, SECRET, listed, printable, sentences, shown, summed_up
 from mailbbgun.http.schemas import Time
 from mailbbgun.smtp_accounts.schemas import NewAccount

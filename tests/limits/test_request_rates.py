@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from mailbbgun.app import OPEN, create_app
+from mailbbgun.app import create_app
+from mailbbgun.assembly import OPEN
 from mailbbgun.http.blueprint import NEEDS
 from mailbbgun.http.gate import Standing
 from tests.flow.service import until

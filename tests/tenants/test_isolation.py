@@ -15,7 +15,8 @@ from uuid import UUID
 
 import pytest
 
-from mailbbgun.app import OPEN, create_app
+from mailbbgun.app import create_app
+from mailbbgun.assembly import OPEN
 from mailbbgun.core.caller import KeyKind, Scope
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.http.gate import needs

@@ -12,8 +12,8 @@ import requests
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tests.flow.service import Service, until
-from tests.outgoing.receiver import Receiver
 from tests.metrics.scraped import scrape
+from tests.outgoing.receiver import Receiver
 from tests.waiting import PATIENCE
 from tests.webhooks.receiver import WebhookReceiver
 

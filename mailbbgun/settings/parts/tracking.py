@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mailbbgun.settings.events import EventSettings
+from mailbbgun.settings.parts.events import EventSettings
 from mailbbgun.settings.values import setting
 
 

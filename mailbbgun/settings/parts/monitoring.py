@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mailbbgun.settings.statistics import StatisticsSettings
+from mailbbgun.settings.parts.statistics import StatisticsSettings
 from mailbbgun.settings.values import setting
 
 

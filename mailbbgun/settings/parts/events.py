@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mailbbgun.settings.files import FileSettings
+from mailbbgun.settings.parts.files import FileSettings
 from mailbbgun.settings.values import setting
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mailbbgun.settings.monitoring import MonitoringSettings
+from mailbbgun.settings.parts.monitoring import MonitoringSettings
 from mailbbgun.settings.values import setting
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from mailbbgun.settings.parts.webhooks import WebhookSettings
 from mailbbgun.settings.values import setting
-from mailbbgun.settings.webhooks import WebhookSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mailbbgun.settings.alerts import AlertSettings
+from mailbbgun.settings.parts.alerts import AlertSettings
 from mailbbgun.settings.values import setting
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mailbbgun.settings.tracking import TrackingSettings
+from mailbbgun.settings.parts.tracking import TrackingSettings
 from mailbbgun.settings.values import setting
 
 
