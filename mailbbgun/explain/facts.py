@@ -7,8 +7,9 @@ from uuid import UUID
 
 from mailbbgun.messages.status import PENDING
 
-#: How mail leaves: by accounts of its tenant, to the catcher, to the server of SMTP_URL, to each domain's MX.
-ACCOUNTS, CATCHER, SERVER, MX = KINDS = ("accounts", "catcher", "server", "mx")
+#: How a message leaves: by accounts of its tenant, to the catcher, to the server of SMTP_URL, to each domain's MX,
+#: or to Slack.
+ACCOUNTS, CATCHER, SERVER, MX, SLACK = KINDS = ("accounts", "catcher", "server", "mx", "slack")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

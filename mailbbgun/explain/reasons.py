@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.deliver.claim import ISOLATED_FROM
-from mailbbgun.explain.facts import ACCOUNTS, CATCHER, MX, Facts
+from mailbbgun.explain.facts import ACCOUNTS, CATCHER, MX, SLACK, Facts
 from mailbbgun.messages.status import CANCELLED, DELIVERED, PENDING, Reason
 
 
@@ -200,6 +200,8 @@ def _next(facts: Facts) -> str:
     at = rfc3339(facts.next_attempt_at) if facts.next_attempt_at else "once it is due"
     if facts.way.kind == CATCHER:
         way = "to the mail catcher"
+    elif facts.way.kind == SLACK:
+        way = "through its Slack account"
     elif facts.way.kind == MX:
         way = f"to the MX of {facts.address.rpartition('@')[2]}"
     elif facts.way.kind == ACCOUNTS:

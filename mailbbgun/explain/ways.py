@@ -4,7 +4,8 @@ from collections.abc import Callable
 from uuid import UUID
 
 from mailbbgun.database.db import Database
-from mailbbgun.explain.facts import ACCOUNTS, CATCHER, MX, SERVER, AccountFacts, Way
+from mailbbgun.explain.facts import ACCOUNTS, CATCHER, MX, SERVER, SLACK, AccountFacts, Way
+from mailbbgun.relays.slack.medium import SLACK_PREFIX
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts import health, repo
@@ -18,7 +19,12 @@ Ways = Callable[[str, str], Way]
 
 
 def ways_of(services: Services, tenant_id: UUID, *, test: bool) -> Ways:
-    """Return a function that finds the ways of a tenant's mail. Raises :class:`DatabaseUnavailable`."""
+    """Return a function that finds the ways of a tenant's messages. Raises :class:`DatabaseUnavailable`."""
+    mail = _ways_of_mail(services, tenant_id, test=test)
+    return lambda sender, address: Way(SLACK) if sender.startswith(SLACK_PREFIX) else mail(sender, address)
+
+
+def _ways_of_mail(services: Services, tenant_id: UUID, *, test: bool) -> Ways:
     settings, database = services.settings, services.db
     default = Way(CATCHER if test or settings.all_caught else MX if settings.direct_mx else SERVER)
     if test:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from mailbbgun.explain.facts import ACCOUNTS, CATCHER, MX, SERVER, AccountFacts, Facts, Happening, Way
+from mailbbgun.explain.facts import ACCOUNTS, CATCHER, MX, SERVER, SLACK, AccountFacts, Facts, Happening, Way
 from mailbbgun.explain.reasons import Code, explained
 from mailbbgun.messages.status import CANCELLED, DELIVERED, ERROR, Reason
 
@@ -51,6 +51,7 @@ def waits(**more):
         (waits(), ["waiting_for_retry"], ("2 attempts", "451 4.7.1", "10:42:00", "server of SMTP_URL")),
         (waits(useful_until=NOW, way=Way(MX)), ["waiting_for_retry"], ("MX of example.com", "ends as expired")),
         (waits(way=Way(CATCHER)), ["waiting_for_retry"], ("mail catcher",)),
+        (waits(way=Way(SLACK)), ["waiting_for_retry"], ("through its Slack account",)),
         (
             waits(way=Way(ACCOUNTS, [PAUSED, BACKUP])),
             ["waiting_for_retry"],
