@@ -1,7 +1,8 @@
 """The gate before every view. It checks the host, the caller's API key, its scope, and rate limits.
 
 A view that neither names a scope nor is listed as open answers nobody. A view that is not marked
-for test keys refuses them.
+for test keys refuses them. An IP address that sent too many invalid keys gets 429 instead of 401;
+valid keys from it are served still, since several clients may share an address.
 """
 
 import math
@@ -166,10 +167,7 @@ def guard(
     Endpoints ``open_to_all`` need no key and have no limit. ``probes`` also answer requests whose
     Host is any IP address. ``require_database`` raises :class:`DatabaseUnavailable`, for all
     endpoints that are not open, while there is no usable database. ``has_other_key`` says whether the
-    request needs no API key, as if its endpoint were open. ``failed`` is called for each request without a
-    valid key.
-
-    An IP address that sent too many invalid keys gets 429 instead of 401. Valid keys are served still.
+    request needs no API key. ``failed`` is called for each request without a valid key.
     """
 
     @app.before_request
@@ -178,7 +176,7 @@ def guard(
         if request.endpoint is None or request.endpoint in open_to_all or has_other_key():
             return None  # no endpoint: a 404 is no secret
         require_database()
-        needed = getattr(current_app.view_functions[request.endpoint], NEEDS, None)
+        view = current_app.view_functions[request.endpoint]
         header, address = request.headers.get("Authorization"), request.remote_addr
         try:
             who = authenticator.caller(header, address)
@@ -192,7 +190,7 @@ def guard(
         elif who.limited:
             _count(limiter.taken(who))
         g.caller = who
-        _check(who, needed, getattr(current_app.view_functions[request.endpoint], TESTS, False))
+        _check(who, getattr(view, NEEDS, None), getattr(view, TESTS, False))
         return None
 
 
