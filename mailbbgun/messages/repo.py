@@ -31,9 +31,9 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.core.ids import first_id_at
 from mailbbgun.database.db import ascii_lower, dialect_of
-from mailbbgun.database.texts import contains, domain_of, folded, has_part, mailbox_in, message_id_is_given
+from mailbbgun.database.texts import domain_of, mailbox_in, message_id_is_given
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery, Message, MessageCount, MessageTag
-from mailbbgun.messages.search import id_within, of_medium, part_as_regex, stored_address, stored_message_id, to_channel
+from mailbbgun.messages.search import has_text, id_within, of_medium, stored_address, stored_message_id, to_channel
 from mailbbgun.messages.status import CANCELLED, DELIVERED, ERROR, Reason, reason_of
 
 #: Messages whose subjects are read for one list, at most: no index helps to find a part of a text.
@@ -258,7 +258,7 @@ def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
     if wanted.message_id_header is not None:
         conditions.append(Message.id.in_(_with_message_id(wanted, stored_message_id(wanted.message_id_header))))
     if wanted.subject is not None:
-        conditions.append(_has_part(wanted.subject))
+        conditions.append(has_text(Message.subject, wanted.subject))
     if wanted.tag is not None:
         conditions.append(
             Message.id.in_(
@@ -283,17 +283,6 @@ def _of_batch(tenant_id: UUID, batch_id: UUID) -> list[ColumnElement[bool]]:
     its = (_BATCHES.c.tenant_id == tenant_id, _BATCHES.c.id == batch_id)
     first, last = (select(_BATCHES.c[end]).where(*its).scalar_subquery() for end in ("first_id", "last_id"))
     return [Message.id.between(first, last), Message.batch_id == batch_id]
-
-
-def _has_part(text: str) -> ColumnElement[bool]:
-    """Return the condition that a subject contains a text, in any case.
-
-    A text in ASCII costs the database a few µs a message. Other letters take a regular expression,
-    whose time may grow with the square of its length; ``find.LIST_SECONDS`` limits that.
-    """
-    if text.isascii():
-        return contains(ascii_lower(Message.subject), literal(text.lower()))
-    return has_part(Message.subject, literal(part_as_regex(text)), literal(folded(text)))
 
 
 def _of_delivery(wanted: Wanted) -> list[ColumnElement[bool]]:
@@ -344,8 +333,7 @@ def _recipients(
     statement = (
         select(Delivery.message_id, Delivery.kind, Delivery.address, Delivery.reason).where(*its).order_by(Delivery.id)
     )
-    to: dict[UUID, list[str]] = defaultdict(list)
-    reasons: dict[UUID, set[str]] = defaultdict(set)
+    to, reasons = defaultdict[UUID, list[str]](list), defaultdict[UUID, set[str]](set)
     for message_id, kind, address, reason in session.execute(statement):
         if kind == "to":
             to[message_id].append(address)

@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, literal
 
 from mailbbgun.core import addresses
-from mailbbgun.database.texts import cases_of, domain_of
+from mailbbgun.database.db import ascii_lower
+from mailbbgun.database.texts import cases_of, contains, domain_of, folded, has_part
 from mailbbgun.relays.slack.medium import SLACK, SLACK_PREFIX
 
 _ID = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
@@ -49,6 +50,17 @@ def id_within(message_id: str) -> UUID | None:
     """Return the message id that a Message-ID of our own begins with; None if it begins with none."""
     found = _ID.match(message_id)
     return UUID(found[1]) if found else None
+
+
+def has_text(subject: Any, text: str) -> ColumnElement[bool]:
+    """Return the condition that a subject contains a text, in any case.
+
+    A text in ASCII costs the database a few µs a message. Other letters take a regular expression,
+    whose time may grow with the square of its length; ``find.LIST_SECONDS`` limits that.
+    """
+    if text.isascii():
+        return contains(ascii_lower(subject), literal(text.lower()))
+    return has_part(subject, literal(part_as_regex(text)), literal(folded(text)))
 
 
 def part_as_regex(text: str) -> str:

@@ -26,14 +26,13 @@ from mailbbgun.services import Services, build
 from mailbbgun.settings.settings import Settings
 from mailbbgun.tenants import keys
 from tests.tenants.conftest import HELLO, Locked, code
+from tests.tenants.owner import ACCOUNT, SECRET, Owner
 from tests.waiting import PATIENCE
 
 MISSING = "00000000-0000-7000-8000-00000000000f"
-SECRET = "their-secret"
 #: Paths with signatures: of uploads, and of links in mail. They need no key, and have tests of their own.
 SIGNED = ("/attachments/uploads/", "/unsubscribe/", "/o/", "/c/")
 WITHOUT_BODY = ("GET", "DELETE", "HEAD")
-ACCOUNT = {"setting_name": SECRET, "smtp_host": "smtp.example.com", "smtp_port": 587, "security_protocol": "STARTTLS"}
 
 
 def routes(door: Locked) -> Iterator[tuple[str, str]]:
@@ -45,73 +44,6 @@ def routes(door: Locked) -> Iterator[tuple[str, str]]:
         for method in operations:
             if method in ("get", "post", "put", "patch", "delete"):
                 yield method.upper(), path
-
-
-class Owner:
-    """A tenant with one of everything."""
-
-    def __init__(self, door: Locked, name: str) -> None:
-        self.tenant = door.tenant(name)
-        self.key = door.key(self.tenant, scopes=[scope for scope in Scope if scope is not Scope.ADMIN])
-        sent = door.ask("POST", "/messages", self.key["key"], json=HELLO | {"subject": SECRET, "tags": ["shared"]})
-        self.message = sent.json()["id"]
-        batch = {"from": HELLO["from"], "subject": SECRET, "text": "Hi", "recipients": [{"to": HELLO["to"]}]}
-        self.batch = door.ask("POST", "/messages/batch", self.key["key"], json=batch).json()["batch_id"]
-        self.cursor = f"of-{name}"
-        assert door.ask("PUT", f"/cursors/{self.cursor}", self.key["key"], json={}).status_code == 200
-        made = door.ask(
-            "POST", "/smtp-accounts", self.key["key"], json=ACCOUNT | {"smtp_username": "u", "smtp_password": SECRET}
-        )
-        assert made.status_code == 201, made.text
-        self.account = made.json()["id"]
-        bot = {"name": SECRET, "bot_token": "xoxb-1234-5678-abcdefghijklmnop", "default_channel": f"#{SECRET}"}
-        made = door.ask("POST", "/slack/accounts", self.key["key"], json=bot)
-        assert made.status_code == 201, made.text
-        self.slack_account = made.json()["id"]
-        sent = door.ask("POST", "/slack/messages", self.key["key"], json={"text": SECRET})
-        assert sent.status_code == 201, sent.text
-        self.slack_message = sent.json()["id"]
-        assert door.ask("GET", f"/smtp-accounts/{self.account}/credentials", self.key["key"]).status_code == 200
-        file = {"md5": "a" * 32, "size": 3, "filename": SECRET}
-        self.attachment = door.ask("POST", "/attachments/presign", self.key["key"], json=file).json()["id"]
-        whom = {"address": "gone@example.com", "reason": SECRET}
-        assert door.ask("POST", "/suppressions", self.key["key"], json=whom).status_code == 200
-        self.suppression = door.ask("GET", "/suppressions", self.key["key"]).json()["suppressions"][0]["id"]
-
-        text = {"name": f"of-{name}", "subject": SECRET, "text": "Hi"}
-        written = door.ask("POST", "/templates", self.key["key"], json=text)
-        assert written.status_code == 201, written.text
-        self.template = written.json()["id"]
-        added = door.ask("POST", "/domains", self.key["key"], json={"name": f"{SECRET}.{name}.test"})
-        assert added.status_code == 201, added.text
-        self.domain = added.json()
-        hook = {"url": f"https://{SECRET}.{name}.test/", "description": SECRET}
-        listening = door.ask("POST", "/webhooks", self.key["key"], json=hook)
-        assert listening.status_code == 201, listening.text
-        self.webhook = listening.json()["id"]
-        watched = {"name": SECRET, "kind": "failure_rate", "emails": ["ops@example.com"]}
-        self.alert = door.ask("POST", "/alerts", self.key["key"], json=watched).json()["id"]
-
-    @property
-    def ids(self) -> dict[str, str]:
-        """Return the value for each parameter of a path."""
-        return {
-            "message_id": self.message,
-            "name": self.cursor,
-            "batch_id": self.batch,
-            "account_id": self.account,
-            "slack_account_id": self.slack_account,
-            "attachment_id": self.attachment,
-            "suppression_id": self.suppression,
-            "called": self.template,
-            "number": "1",
-            "domain": self.domain["id"],
-            "webhook_id": self.webhook,
-            "alert_id": self.alert,
-            "selector": self.domain["keys"][0]["selector"],
-            "tenant_id": self.tenant,
-            "key_id": self.key["id"],
-        }
 
 
 def missing_of(owner: Owner) -> dict[str, str]:
