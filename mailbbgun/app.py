@@ -71,6 +71,7 @@ from mailbbgun.statistics import api as statistics
 from mailbbgun.suppressions import api as suppressions
 from mailbbgun.suppressions.links import UnsubscribeLinks
 from mailbbgun.templates import api as templates
+from mailbbgun.templates.budget import BATCH_SECONDS
 from mailbbgun.templates.resolve import Templates
 from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
@@ -198,7 +199,9 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
         )
         for judge in (inspector, DryInspector(services))
     )
-    batcher = batcher_of(settings, services.db, publisher, acceptor, services.counters)
+    batcher = batcher_of(
+        settings, services.db, publisher, acceptor, services.counters, template_seconds=BATCH_SECONDS
+    )
     many = _many(Individually(settings, acceptor, batcher))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
