@@ -131,6 +131,11 @@ class Store:
             raise pending.refusal
         return (pending.duplicate or self._replayed(pending)) if pending.state is ANSWERED else None
 
+    def earlier(self, key_claim: KeyClaim) -> idempotency.Earlier | None:
+        """Return what an earlier request with this key asked for and was answered, if that is still remembered."""
+        with self._database.read() as session:
+            return idempotency.earlier(session, key_claim, self._remembered)
+
     def close(self, timeout: float = 5.0) -> None:
         """Store the waiting messages, for up to ``timeout`` seconds, and stop.
 
