@@ -55,6 +55,7 @@ from mailbbgun.metrics.api import shows_metrics_key
 from mailbbgun.metrics.metrics import Metrics
 from mailbbgun.oversight import api as oversight
 from mailbbgun.preflight import DatabaseCheck, Readiness, self_test
+from mailbbgun.recipients.budget import BATCH_SECONDS
 from mailbbgun.routing.routes import resolver
 from mailbbgun.services import Services, build
 from mailbbgun.settings import running
@@ -71,7 +72,6 @@ from mailbbgun.statistics import api as statistics
 from mailbbgun.suppressions import api as suppressions
 from mailbbgun.suppressions.links import UnsubscribeLinks
 from mailbbgun.templates import api as templates
-from mailbbgun.templates.budget import BATCH_SECONDS
 from mailbbgun.templates.resolve import Templates
 from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
@@ -199,9 +199,7 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
         )
         for judge in (inspector, DryInspector(services))
     )
-    batcher = batcher_of(
-        settings, services.db, publisher, acceptor, services.counters, template_seconds=BATCH_SECONDS
-    )
+    batcher = batcher_of(settings, services.db, publisher, acceptor, services.counters, template_seconds=BATCH_SECONDS)
     many = _many(Individually(settings, acceptor, batcher))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)

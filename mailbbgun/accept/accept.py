@@ -13,7 +13,7 @@ from uuid import UUID
 
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.checks import Sharing, check
-from mailbbgun.accept.draft import Draft, Prepared
+from mailbbgun.accept.draft import Draft, Prepared, from_draft
 from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submission
 from mailbbgun.accept.pending import PendingWrite, Rows
 from mailbbgun.accept.raw import check_raw
@@ -251,7 +251,7 @@ class Acceptor:
         self.check_size(size)
         message = {
             "id": identifier,
-            **_from_draft(draft, caller),
+            **from_draft(draft, caller),
             "created_at": now,
             "message_id": message_id_header,
             "size": size,
@@ -305,19 +305,6 @@ def _guard(draft: Draft, send_at: datetime | None, caller: Caller) -> DuplicateG
         return None
     sent = draft.likeness(send_at)
     return DuplicateGuard.of(caller.key_id, sent, caller.duplicate_seconds, holds=caller.holds_duplicates)
-
-
-def _from_draft(draft: Draft, caller: Caller) -> dict[str, Any]:
-    """Return the columns of a message that its draft and its caller decide."""
-    return {
-        "tenant_id": caller.tenant_id,
-        "key_id": caller.key_id,
-        "test": caller.tests_only,
-        "subject": draft.subject,
-        "sender": str(draft.sender),
-        "mail_from": draft.mail_from,
-        "smtputf8": draft.smtputf8,
-    }
 
 
 def asked_for(submission: Submission | Prepared, options: Options) -> Mapping[str, Any]:

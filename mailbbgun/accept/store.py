@@ -59,10 +59,7 @@ log = logging.getLogger("mailbbgun.accept")
 
 
 class _NotStored(NamedTuple):
-    """The messages that a commit did not store.
-
-    ``answered``: an earlier request had their key. ``over_quota``: their tenant's quota is used up.
-    """
+    """The messages that a commit did not store: an earlier request had their key, or their quota is used up."""
 
     answered: Collection[PendingWrite] = ()
     over_quota: Mapping[PendingWrite, QuotaExceeded] = MappingProxyType({})

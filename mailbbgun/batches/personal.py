@@ -24,13 +24,13 @@ from mailbbgun.database.db import Database
 from mailbbgun.messages import storing
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.recipients import bulk
+from mailbbgun.recipients.budget import Budget
 from mailbbgun.recipients.check import Recipient
 from mailbbgun.recipients.check import check as check_recipients
 from mailbbgun.recipients.faults import Faults
 from mailbbgun.recipients.trial import Trial
 from mailbbgun.settings.settings import Settings
 from mailbbgun.suppressions import check as suppressions
-from mailbbgun.templates.budget import Budget
 from mailbbgun.templates.engine import Sources
 
 

@@ -24,9 +24,9 @@ from mailbbgun.events.kinds import Kind
 from mailbbgun.http.bad_input import kind_of, sentences
 from mailbbgun.messages import storing
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.recipients.budget import Budget
 from mailbbgun.recipients.faults import Faults
 from mailbbgun.suppressions.check import TenantRecipient, suppressed
-from mailbbgun.templates.budget import Budget
 
 _SCHEMA = NewMessage()
 

@@ -1,6 +1,6 @@
 """The budget of CPU that the templates of one batch may take.
 
-A render is bounded by itself (``engine.py``). A thousand of them in one request are bounded here: other
+A render is bounded by itself (``templates/engine.py``). A thousand of them in one request are bounded here: other
 requests of the process wait meanwhile.
 """
 
