@@ -42,6 +42,7 @@ from mailbbgun.metrics.api import shows_metrics_key
 from mailbbgun.metrics.metrics import Metrics
 from mailbbgun.oversight import api as oversight
 from mailbbgun.preflight import DatabaseCheck, Readiness
+from mailbbgun.recipients.budget import BATCH_SECONDS
 from mailbbgun.routing.routes import resolver
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
@@ -131,7 +132,7 @@ def assemble(app: Flask, settings: Settings, services: Services, database: Datab
         )
         for judge in (inspector, DryInspector(services))
     )
-    batcher = batcher_of(settings, services.db, publisher, acceptor, services.counters)
+    batcher = batcher_of(settings, services.db, publisher, acceptor, services.counters, template_seconds=BATCH_SECONDS)
     many = _many(Individually(settings, acceptor, batcher))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.checks import Sharing, check
-from mailbbgun.accept.draft import Draft, Prepared
+from mailbbgun.accept.draft import Draft, Prepared, from_draft
 from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submission
 from mailbbgun.accept.pending import PendingWrite, Rows
 from mailbbgun.accept.raw import check_raw
@@ -21,7 +21,7 @@ from mailbbgun.accept.store import Store
 from mailbbgun.composing.compose import Own, compose
 from mailbbgun.composing.contents import File, StoredContent
 from mailbbgun.core.caller import Caller
-from mailbbgun.core.errors import TooLarge
+from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.core.ids import new_id
 from mailbbgun.core.timing import NOW, timing
 from mailbbgun.database import idempotency
@@ -78,6 +78,26 @@ class Accepting:
         return Accepted(**first, replayed=self._pending.duplicate is None)
 
 
+class Repeated(Accepting):
+    """A submission that was accepted before, under the same key: nothing is stored."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        self._answer = answer
+
+    @property
+    def ended(self) -> bool:
+        """True: :meth:`result` returns at once."""
+        return True
+
+    def begin(self, then: Callable[[], None]) -> None:
+        """Call ``then``: there is nothing to wait for."""
+        then()
+
+    def result(self) -> Accepted:
+        """Return the answer to the first request."""
+        return Accepted(**self._answer, replayed=True)
+
+
 class Acceptor:
     """The only way in: every door makes a submission of its request and hands it over here."""
 
@@ -117,14 +137,14 @@ class Acceptor:
         """
         identifier = new_id()
         span = self._traces.begin("accept", traceparent, server=True) if self._traces is not None else None
-        if isinstance(submission, Raw):
-            draft = check_raw(submission, options, self._settings, caller)
-        elif isinstance(submission, Prepared):
-            draft = submission.draft()
-        else:
-            draft = self.draft(identifier, submission, options, caller)
-            if draft.content:
-                submission = _naming_all(submission, draft.content.files[len(submission.attachments) :])
+        try:
+            draft = self._checked(identifier, submission, options, caller)
+        except InvalidInput:
+            if first := self._earlier(submission, options, caller):
+                return first
+            raise
+        if isinstance(submission, Fields) and draft.content:
+            submission = _naming_all(submission, draft.content.files[len(submission.attachments) :])
         key_claim = None
         if options.idempotency_key is not None:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
@@ -139,6 +159,27 @@ class Acceptor:
             return Accepting(self._store.pending(rows, key_claim, offer))
         rows = replace(rows, message={**rows.message, "traceparent": span.traceparent})
         return Accepting(self._store.pending(rows, key_claim, partial(_stored, span, identifier, rows, offer)))
+
+    def _checked(self, message_id: UUID, submission: Submission | Prepared, options: Options, caller: Caller) -> Draft:
+        if isinstance(submission, Raw):
+            return check_raw(submission, options, self._settings, caller)
+        if isinstance(submission, Prepared):
+            return submission.draft()
+        return self.draft(message_id, submission, options, caller)
+
+    def _earlier(self, submission: Submission | Prepared, options: Options, caller: Caller) -> Accepting | None:
+        """Return the answer to an earlier request that asked for the same with the same key, if there was one.
+
+        What was valid then may be no more: ``useful_until`` passes, a template is deleted.
+        """
+        if options.idempotency_key is None:
+            return None
+        if (found := self._store.earlier(idempotency.claim_of(caller, options.idempotency_key, {}))) is None:
+            return None
+        if isinstance(submission, Fields):
+            submission = self.keep_brought(submission, caller)  # the fingerprint names files by their digests
+        claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
+        return Repeated(found.response) if found.fingerprint == claim.fingerprint else None
 
     def draft(
         self,
@@ -210,7 +251,7 @@ class Acceptor:
         self.check_size(size)
         message = {
             "id": identifier,
-            **_from_draft(draft, caller),
+            **from_draft(draft, caller),
             "created_at": now,
             "message_id": message_id_header,
             "size": size,
@@ -264,19 +305,6 @@ def _guard(draft: Draft, send_at: datetime | None, caller: Caller) -> DuplicateG
         return None
     sent = draft.likeness(send_at)
     return DuplicateGuard.of(caller.key_id, sent, caller.duplicate_seconds, holds=caller.holds_duplicates)
-
-
-def _from_draft(draft: Draft, caller: Caller) -> dict[str, Any]:
-    """Return the columns of a message that its draft and its caller decide."""
-    return {
-        "tenant_id": caller.tenant_id,
-        "key_id": caller.key_id,
-        "test": caller.tests_only,
-        "subject": draft.subject,
-        "sender": str(draft.sender),
-        "mail_from": draft.mail_from,
-        "smtputf8": draft.smtputf8,
-    }
 
 
 def asked_for(submission: Submission | Prepared, options: Options) -> Mapping[str, Any]:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 
 from mailbbgun.composing.contents import Content, Personal
 from mailbbgun.composing.mime import Mailbox
+from mailbbgun.core.caller import Caller
 
 NOTHING_PERSONAL = Personal()
 #: What stands for the parts of a mail that differ each time it is composed.
@@ -95,3 +96,16 @@ class Prepared:
             smtputf8=False,
             compose=compose,
         )
+
+
+def from_draft(draft: Draft, caller: Caller) -> dict[str, Any]:
+    """Return the columns of a message that its draft and its caller decide."""
+    return {
+        "tenant_id": caller.tenant_id,
+        "key_id": caller.key_id,
+        "test": caller.tests_only,
+        "subject": draft.subject,
+        "sender": str(draft.sender),
+        "mail_from": draft.mail_from,
+        "smtputf8": draft.smtputf8,
+    }

@@ -59,10 +59,7 @@ log = logging.getLogger("mailbbgun.accept")
 
 
 class _NotStored(NamedTuple):
-    """The messages that a commit did not store.
-
-    ``answered``: an earlier request had their key. ``over_quota``: their tenant's quota is used up.
-    """
+    """The messages that a commit did not store: an earlier request had their key, or their quota is used up."""
 
     answered: Collection[PendingWrite] = ()
     over_quota: Mapping[PendingWrite, QuotaExceeded] = MappingProxyType({})
@@ -130,6 +127,11 @@ class Store:
         if pending.refusal is not None:
             raise pending.refusal
         return (pending.duplicate or self._replayed(pending)) if pending.state is ANSWERED else None
+
+    def earlier(self, key_claim: KeyClaim) -> idempotency.Earlier | None:
+        """Return what an earlier request with this key asked for and was answered, if that is still remembered."""
+        with self._database.read() as session:
+            return idempotency.earlier(session, key_claim, self._remembered)
 
     def close(self, timeout: float = 5.0) -> None:
         """Store the waiting messages, for up to ``timeout`` seconds, and stop.

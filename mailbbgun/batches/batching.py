@@ -10,6 +10,7 @@ from uuid import UUID
 from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.batches.store import BatchStore, NewBatch
 from mailbbgun.core.caller import Caller
+from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.core.ids import new_id
 from mailbbgun.counters.counters import Counters
 from mailbbgun.counters.families import ACCEPTED
@@ -115,11 +116,17 @@ class Batcher:
             key_claim = idempotency.claim_of(caller, given.options.idempotency_key, given.asked)
         batch_id, now = new_id(), datetime.now(UTC)
         faults: dict[int, Faults] = {}
-        form = self._personal if given.recipients else self._whole
-        prepared = form.prepare(given, caller, batch_id, now, faults)
-        told(faults)
-        if prepared is None or (faults and given.mode == ALL_OR_NOTHING):
-            raise refused(given.name, len(given.items), faults)
+        try:
+            prepared = self._prepared(given, caller, batch_id, now, faults, told)
+        except (InvalidInput, TooLarge):
+            # What was valid when the first request with the key came may be no more: useful_until passes.
+            if (
+                key_claim
+                and (earlier := self._store.earlier(key_claim))
+                and earlier.fingerprint == key_claim.fingerprint
+            ):
+                return StoredBatch(earlier.response, replayed=True)
+            raise
         response = _response(batch_id, prepared, len(given.items), faults)
         row = _row(batch_id, caller, now, prepared, len(faults)) | {"source": given.source}
         new = NewBatch(row, prepared.steps, response, caller.counts_as, caller.messages_per_day)
@@ -131,6 +138,22 @@ class Batcher:
         except Exception:  # the batch is stored, and its request must get its answer all the same
             log.exception("after_commit_failed", extra={"batch_id": batch_id, "tenant_id": caller.tenant_id})
         return StoredBatch(response)
+
+    def _prepared(
+        self,
+        given: GivenBatch,
+        caller: Caller,
+        batch_id: UUID,
+        now: datetime,
+        faults: dict[int, Faults],
+        told: Callable[[Mapping[int, Faults]], None],
+    ) -> Prepared:
+        form = self._personal if given.recipients else self._whole
+        prepared = form.prepare(given, caller, batch_id, now, faults)
+        told(faults)
+        if prepared is None or (faults and given.mode == ALL_OR_NOTHING):
+            raise refused(given.name, len(given.items), faults)
+        return prepared
 
 
 def lane_of_batch(priority: int) -> str:

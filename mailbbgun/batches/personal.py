@@ -1,5 +1,6 @@
 """Prepares batches of one content for many recipients. The content is stored once."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -23,6 +24,7 @@ from mailbbgun.database.db import Database
 from mailbbgun.messages import storing
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.recipients import bulk
+from mailbbgun.recipients.budget import Budget
 from mailbbgun.recipients.check import Recipient
 from mailbbgun.recipients.check import check as check_recipients
 from mailbbgun.recipients.faults import Faults
@@ -45,8 +47,17 @@ class _Tried(NamedTuple):
 class PersonalForm:
     """Prepares batches of recipients: see :class:`~mailbbgun.batches.batching.BatchForm`."""
 
-    def __init__(self, settings: Settings, database: Database, publisher: Publisher, acceptor: Acceptor) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        publisher: Publisher,
+        acceptor: Acceptor,
+        template_seconds: float = math.inf,
+    ) -> None:
+        """``template_seconds``: CPU that the templates of a batch may take."""
         self._settings, self._database, self._publisher, self._acceptor = settings, database, publisher, acceptor
+        self._template_seconds = template_seconds
 
     def prepare(
         self, given: GivenBatch, caller: Caller, batch_id: UUID, now: datetime, faults: dict[int, Faults]
@@ -61,7 +72,10 @@ class PersonalForm:
         ids = new_ids(len(found))
         draft = self._acceptor.draft(ids[0], first, given.options, caller, sharing)
         link = self._acceptor.link(caller) if given.common.unsubscribe else None
-        tried = self._tried(draft, found, ids, link, faults)
+        of = f"the template {given.common.template}" if given.common.template is not None else "the batch's texts"
+        tried = self._tried(
+            draft, found, ids, link, faults, Budget(self._template_seconds, of, len(found), "recipients")
+        )
         if not tried:
             return None
         assert draft.content is not None  # the draft is of a shared content
@@ -98,8 +112,12 @@ class PersonalForm:
         ids: Sequence[UUID],
         link: Callable[[UUID, str], str] | None,
         faults: dict[int, Faults],
+        budget: Budget,
     ) -> list[_Tried]:
-        """Return the recipients whose texts can be rendered. The others are added to ``faults``."""
+        """Return the recipients whose texts can be rendered. The others are added to ``faults``.
+
+        Raises :class:`TooLarge` if that takes more than the ``budget``.
+        """
         content = draft.content
         if content is None or not content.templated:
             return [
@@ -111,6 +129,7 @@ class PersonalForm:
         for one, identifier in zip(found, ids, strict=True):
             url = link(identifier, one.box.address) if link else ""
             values = {"unsubscribe_url": url, **one.variables} if url else one.variables
+            budget.check(one.place)
             try:
                 tried.append(_Tried(identifier, one, url, *trial.of(values)))
             except (InvalidInput, TooLarge) as error:

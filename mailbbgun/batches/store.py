@@ -76,6 +76,11 @@ class BatchStore:
                 return None if stored["batch_id"] == new.row["id"] else stored
             return self._write(new, key_claim)
 
+    def earlier(self, key_claim: KeyClaim) -> idempotency.Earlier | None:
+        """Return the first request with this key, if it is still remembered."""
+        with self._database.read() as session:
+            return idempotency.earlier(session, key_claim, self._remembered)
+
     def _write(self, new: NewBatch, key_claim: KeyClaim | None) -> Answer | None:
         fault("accept.commit")
         dialect = self._database.dialect

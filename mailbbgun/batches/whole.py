@@ -1,5 +1,6 @@
 """Prepares batches of whole messages: each is checked and stored as if it had come alone."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -23,6 +24,7 @@ from mailbbgun.events.kinds import Kind
 from mailbbgun.http.bad_input import kind_of, sentences
 from mailbbgun.messages import storing
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.recipients.budget import Budget
 from mailbbgun.recipients.faults import Faults
 from mailbbgun.suppressions.check import TenantRecipient, suppressed
 
@@ -32,8 +34,12 @@ _SCHEMA = NewMessage()
 class WholeForm:
     """Prepares batches of whole messages: see :class:`~mailbbgun.batches.batching.BatchForm`."""
 
-    def __init__(self, database: Database, publisher: Publisher, acceptor: Acceptor) -> None:
+    def __init__(
+        self, database: Database, publisher: Publisher, acceptor: Acceptor, template_seconds: float = math.inf
+    ) -> None:
+        """``template_seconds``: CPU that the messages of a batch may take once one of them has a template."""
         self._database, self._publisher, self._acceptor = database, publisher, acceptor
+        self._template_seconds = template_seconds
 
     def prepare(
         self, given: GivenBatch, caller: Caller, batch_id: UUID, now: datetime, faults: dict[int, Faults]
@@ -42,7 +48,10 @@ class WholeForm:
         del now  # each message has its own time
         checked: list[Rows] = []
         indexes = []
+        budget = Budget(self._template_seconds, "the messages' templates", len(given.messages), "messages")
         for index, item in enumerate(given.messages):
+            if _has_template(item) or "template" in given.defaults:
+                budget.check(index)
             try:
                 checked.append(self._rows(given, item, caller, batch_id))
                 indexes.append(index)
@@ -90,6 +99,10 @@ class WholeForm:
     def _offer(self, hints: Sequence[tuple[str, UUID]]) -> None:
         for lane, identifier in hints:
             self._publisher.offer(lane, identifier)
+
+
+def _has_template(item: Any) -> bool:
+    return isinstance(item, Mapping) and item.get("template") is not None
 
 
 def _steps(found: Sequence[Rows], dialect: str) -> list[StatementStep]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -61,6 +61,13 @@ class KeyClaim:
 
     key: str
     fingerprint: str
+
+
+class Earlier(NamedTuple):
+    """The first request with a key: the fingerprint of what it asked for, and the answer to it."""
+
+    fingerprint: str
+    response: Mapping[str, Any]
 
 
 def claim_of(who: Caller, key: str, given: Mapping[str, Any], pepper: str | None = None) -> KeyClaim:
@@ -168,6 +175,16 @@ def replay(session: Session, claim: KeyClaim) -> Mapping[str, Any]:
     if found.fingerprint != claim.fingerprint:
         raise IdempotencyMismatch(f"This {HEADER} was used for another body.")
     return found.response
+
+
+def earlier(session: Session, claim: KeyClaim, seconds: int) -> Earlier | None:
+    """Return the first request with this key, whatever it asked for; None if there was none within ``seconds``.
+
+    For a request that is refused now, but may have been valid when it came first.
+    """
+    its = (IdempotencyKey.key == claim.key, IdempotencyKey.created_at > db_now(-seconds))
+    found = session.execute(select(IdempotencyKey.fingerprint, IdempotencyKey.response).where(*its)).one_or_none()
+    return Earlier(*found) if found and found.response else None
 
 
 def forget_expired(session: Session, seconds: int, limit: int = BATCH) -> int:

@@ -20,9 +20,9 @@ class Leases:
         self._lock = threading.Lock()
         self._in_hand: dict[Claim, Transaction] = {}
         self._all_void = False
-        # Writers of results and renewals take turns: they update the same rows, in no common order,
-        # and could lock each other out.
-        self.writing = threading.Lock()
+        # A writer of results and renewals take turns: they update the same rows, in no common order, and
+        # could lock each other out. The two writers of results need not: no message is of both.
+        self.writing, self.writing_urgent = threading.Lock(), threading.Lock()
 
     def next_end(self) -> float:
         """Return when a lease ends that the next statement grants; boot-clock seconds.
@@ -84,7 +84,7 @@ class Leases:
         if not wanted:
             return
         ends = self.next_end()
-        with self.writing:
+        with self.writing, self.writing_urgent:
             standing = renew(database, self._owner, wanted, self._seconds)
         for one in wanted:
             if one.key in standing:

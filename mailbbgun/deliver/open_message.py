@@ -14,9 +14,6 @@ from mailbbgun.messages.status import ERROR
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.spooled import Raw
 
-#: Seconds until a message is due again that waits for the virus scanner.
-SCANNER_WAIT_SECONDS = 5.0
-
 
 @asynccontextmanager
 async def opened(context: WorkerContext, transaction: Transaction) -> AsyncIterator[Envelope]:
@@ -58,13 +55,15 @@ def not_sent(context: WorkerContext, transaction: Transaction, error: NotCompose
     """Defer a transaction whose message cannot be composed now. Nothing was sent, no server was asked.
 
     If that was the last try, the reason tells of a damaged file. A message with a file that may not be
-    sent bounces. One that waits for the virus scanner keeps its place in the schedule.
+    sent bounces. One that waits for the virus scanner or the blob store keeps its place in the schedule.
     """
     policy = context.policy.for_all()
     for one in transaction.claims:
         if error.waits:
             attempted = bool(transaction.failed)
-            context.results.put(one, released(one, SCANNER_WAIT_SECONDS, str(error), attempted=attempted))
+            left = one.left(context.clock.boot())
+            wait = error.waits if left is None else min(error.waits, max(left, 0.0))
+            context.results.put(one, released(one, wait, str(error), attempted=attempted))
             continue
         result = judge(error.outcome, one, policy, left=one.left(context.clock.boot()))._replace(
             attempted=bool(transaction.failed)

@@ -1,10 +1,10 @@
-"""Writes the results of many claims in one commit, by one thread."""
+"""Writes the results of many claims in one commit, by a thread for mail of high priority and one for the rest."""
 
 import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from mailbbgun.core.clock import rest_after
@@ -22,6 +22,7 @@ from mailbbgun.events.changes import record
 from mailbbgun.events.changes.record import Result
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
+from mailbbgun.queues.lanes import HIGH
 from mailbbgun.suppressions.check import TenantRecipient, suppressed
 
 #: Results in one commit, at most.
@@ -33,11 +34,15 @@ BACK_OFF_SECONDS = 1.0
 log = logging.getLogger("mailbbgun.results")
 
 
-class Results:
-    """The writer of one process.
+_Ended = tuple[Claim, Result]
 
-    While the database is away it keeps the results and tries again. ``healthy`` is False then, so
-    that nothing more is claimed.
+
+class Results:
+    """The writers of one process.
+
+    Results of mail of high priority have a writer, and commits, of their own: they do not wait behind a
+    large commit of others. While the database is away they keep the results and try again. ``healthy``
+    is False then, so that nothing more is claimed.
     """
 
     def __init__(
@@ -50,20 +55,10 @@ class Results:
         outages: Outages | None = None,
         counters: Counters | None = None,
     ) -> None:
-        self._outages = outages or Outages()
-        self._counters = counters or Counters()
-        self._owner = owner
-        self._database = database
-        self._journal = journal
-        self._leases = leases
-        self._publisher = publisher
-        self._ended: deque[tuple[Claim, Result]] = deque()
-        self._bell = threading.Event()
-        self._closing = False
-        self._healthy = threading.Event()
-        self._healthy.set()
-        self._thread = threading.Thread(target=self._run, name="results", daemon=True)
-        self._thread.start()
+        self._database, self._journal, self._leases = database, journal, leases
+        told = (owner, database, journal, leases, publisher, outages or Outages(), counters or Counters())
+        self._urgent = _Writer("urgent results", leases.writing_urgent, *told)
+        self._writer = _Writer("results", leases.writing, *told)
 
     @property
     def healthy(self) -> bool:
@@ -71,13 +66,11 @@ class Results:
 
         A mail that is sent while they cannot may be sent twice.
         """
-        return self._healthy.is_set()
+        return self._writer.healthy.is_set() and self._urgent.healthy.is_set()
 
     def put(self, claim: Claim, result: Result) -> None:
         """Hand over the result of a claim. Returns at once. Thread-safe."""
-        self._ended.append((claim, result))
-        if not self._bell.is_set():
-            self._bell.set()
+        (self._urgent if claim.lane == HIGH else self._writer).put(claim, result)
 
     def sendable(self, claims: Sequence[Claim], messages: Mapping[UUID, Loaded], claimed: float) -> list[Claim]:
         """Return the claims that may be sent, and end the others: their messages are useful no more, or
@@ -112,14 +105,64 @@ class Results:
         Takes up to ``timeout`` seconds. Returns whether everything is written.
         """
         self._leases.void_all()
-        self._closing = True
+        until = time.monotonic() + timeout
+        # What is still under way can no longer be sent: all leases are void.
+        self._urgent.close(list)
+        self._writer.close(lambda: self._unsent(self._urgent))
+        for writer in (self._urgent, self._writer):
+            writer.thread.join(max(0.0, until - time.monotonic()))
+        return not (self._urgent.thread.is_alive() or self._writer.thread.is_alive())
+
+    def _unsent(self, other: "_Writer") -> "list[_Ended]":
+        """Return the results that give back what was not sent, once the ``other`` writer has ended."""
+        other.thread.join()
+        return [(one, released(one, 0.0)) for one in self._leases.in_hand() if not self._journal.may_have_sent(one)]
+
+
+class _Writer:
+    """Commits results by a thread of its own. ``writing`` is held during a commit."""
+
+    def __init__(
+        self,
+        name: str,
+        writing: threading.Lock,
+        owner: UUID,
+        database: Database,
+        journal: Journal,
+        leases: Leases,
+        publisher: Publisher,
+        outages: Outages,
+        counters: Counters,
+    ) -> None:
+        self._writing = writing
+        self._counters = counters
+        self._outages = outages
+        self._owner = owner
+        self._database = database
+        self._journal = journal
+        self._leases = leases
+        self._publisher = publisher
+        self._ended: deque[_Ended] = deque()
+        self._bell = threading.Event()
+        self._last: Callable[[], list[_Ended]] | None = None  # returns what to write at the end; set when closing
+        self.healthy = threading.Event()
+        self.healthy.set()
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+
+    def put(self, claim: Claim, result: Result) -> None:
+        self._ended.append((claim, result))
+        if not self._bell.is_set():
+            self._bell.set()
+
+    def close(self, last: "Callable[[], list[_Ended]]") -> None:
+        """Write all results, and then those that ``last`` returns; the thread ends after that."""
+        self._last = last
         self._bell.set()
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
 
     def _run(self) -> None:
         rest = 0.0
-        while not self._closing or self._ended:
+        while not self._last or self._ended:
             if len(self._ended) < BATCH:  # what comes meanwhile wakes nobody, and goes into the same commit
                 time.sleep(rest)
             self._bell.wait()
@@ -127,33 +170,31 @@ class Results:
             started = time.monotonic()
             if batch := [self._ended.popleft() for _ in range(min(BATCH, len(self._ended)))]:
                 self._commit(batch)
-            if self._ended or self._closing:
+            if self._ended or self._last:
                 self._bell.set()
             rest = rest_after(time.monotonic() - started)
-        # What is still under way can no longer be sent: all leases are void.
-        unsent = [(one, released(one, 0.0)) for one in self._leases.in_hand() if not self._journal.may_have_sent(one)]
-        if unsent:
-            self._commit(unsent)
+        if last := self._last():
+            self._commit(last)
 
-    def _commit(self, ended: list[tuple[Claim, Result]]) -> None:
+    def _commit(self, ended: list[_Ended]) -> None:
         while True:
             try:
                 results = [result for _, result in ended]
-                with self._leases.writing:
+                with self._writing:
                     standing = record.commit_results(self._database, self._owner, results, _fault_before_commit)
                 break
             except DatabaseUnavailable as error:
                 # Perhaps it was committed and only the answer was lost. Then the repeat finds no
                 # claim that still stands, and changes nothing.
-                self._healthy.clear()
+                self.healthy.clear()
                 self._outages.failed("results", error)
                 time.sleep(BACK_OFF_SECONDS)
         fault("results.committed")
-        self._healthy.set()
+        self.healthy.set()
         self._outages.worked("database", "results")
         self._after_commit(ended, standing)
 
-    def _after_commit(self, ended: list[tuple[Claim, Result]], standing: list[Result]) -> None:
+    def _after_commit(self, ended: list[_Ended], standing: list[Result]) -> None:
         if hinted := [result for result in standing if result.hinted]:
             lanes = {claim.delivery_id: claim.lane for claim, _ in ended}
             for hint in {(lanes[result.delivery_id], result.message_id, result.hinted) for result in hinted}:

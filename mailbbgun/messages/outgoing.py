@@ -37,14 +37,19 @@ EAGER_SIZE = 65_536
 LARGE = 1_000_000
 
 
+#: Seconds until a message is due again that waits for the virus scanner, or for the store of its files.
+WAIT_SECONDS = 5.0
+
+
 class NotComposed(Exception):
     """A message cannot be composed now. ``outcome`` is the outcome to record for its recipients.
 
     ``damaged``: a file of it is not what was stored, and may never be again. ``refused``: a file of it
-    may not be sent. ``waits``: it waits for the virus scanner, which does not count as a try.
+    may not be sent. ``waits``: for so many seconds it waits for the virus scanner or the blob store, which does
+    not count as a try; 0: it does.
     """
 
-    def __init__(self, why: str, *, damaged: bool = False, refused: bool = False, waits: bool = False) -> None:
+    def __init__(self, why: str, *, damaged: bool = False, refused: bool = False, waits: float = 0.0) -> None:
         super().__init__(why)
         self.damaged, self.waits = damaged, waits
         self.outcome: Deferred | Bounced = Deferred(Reply(0, "4.3.0", why), Phase.MAIL)
@@ -120,8 +125,8 @@ class ComposedMessages:
         except FileRefused as error:
             raise NotComposed(str(error), refused=True) from error
         except ScannerUnavailable as error:
-            raise NotComposed(str(error), waits=True) from error
+            raise NotComposed(str(error), waits=WAIT_SECONDS) from error
         except BlobStoreUnavailable as error:
-            raise NotComposed(f"the attachments cannot be read: {error}") from error
+            raise NotComposed(f"the attachments cannot be read: {error}", waits=WAIT_SECONDS) from error
         except (EnvelopeError, SpoolFailed) as error:
             raise NotComposed(str(error)) from error

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from uuid import UUID
 
 from mailbbgun.queues.lanes import LANES
@@ -54,6 +55,10 @@ class Queue(ABC):
     A connection is made on first use, in the process that uses it.
     """
 
+    #: Whether consumers are told of new hints, so that one more costs nothing while it waits. Otherwise
+    #: they look for hints every now and then.
+    tells: ClassVar[bool] = True
+
     @abstractmethod
     def declare(self) -> None:
         """Make all exchanges, queues or tables; safe to repeat.
@@ -90,8 +95,8 @@ class Queue(ABC):
         """The delays in seconds that :meth:`publish` accepts."""
 
     @abstractmethod
-    def consumer(self, prefetch: int) -> Consumer:
-        """Return a new consumer of all lanes. Raises :class:`QueueUnavailable`.
+    def consumer(self, prefetch: int, lanes: Collection[str] = LANES) -> Consumer:
+        """Return a new consumer of these lanes. Raises :class:`QueueUnavailable`.
 
         It holds at most ``prefetch`` unsettled hints of each lane. A driver with bunches holds
         about that many: twice as many, or 128 for a small ``prefetch``, while the bunches are full;

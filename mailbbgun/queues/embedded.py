@@ -50,6 +50,8 @@ log = logging.getLogger(__name__)
 class Embedded(Queue):
     """The queue of ``embedded:``. ``delays`` are seconds."""
 
+    tells = False
+
     def __init__(self, database: Database, delays: Sequence[int]) -> None:
         self._database = database
         self._delays = tuple(sorted(set(delays)))
@@ -92,9 +94,9 @@ class Embedded(Queue):
                 statement, {"lane": lane, "given": id_rows(self._database.dialect, message_ids), "delay": delay}
             )
 
-    def consumer(self, prefetch: int) -> Consumer:
+    def consumer(self, prefetch: int, lanes: Collection[str] = LANES) -> Consumer:
         """Return a consumer, which takes nothing before :meth:`Consumer.take`."""
-        return _EmbeddedConsumer(self._database, prefetch)
+        return _EmbeddedConsumer(self._database, prefetch, lanes)
 
     def depth(self) -> Mapping[str, int]:
         """Count the hints that may be taken now; exact."""
@@ -107,9 +109,10 @@ class Embedded(Queue):
 
 
 class _EmbeddedConsumer(Consumer):
-    def __init__(self, database: Database, prefetch: int) -> None:
+    def __init__(self, database: Database, prefetch: int, lanes: Collection[str]) -> None:
         self._database = database
         self._prefetch = prefetch
+        self._lanes = lanes
         self._turns = WeightedRoundRobin()
         self._held: dict[str, set[int]] = {lane: set() for lane in LANES}
 
@@ -154,7 +157,8 @@ class _EmbeddedConsumer(Consumer):
 
     def _choose(self, limit: int, lanes: Collection[str]) -> list[str]:
         """Return the lanes of the next turns: one for each hint to take, at most ``limit``."""
-        room = {lane: min(limit, self._prefetch - len(self._held[lane])) if lane in lanes else 0 for lane in LANES}
+        wanted = {lane for lane in lanes if lane in self._lanes}
+        room = {lane: min(limit, self._prefetch - len(self._held[lane])) if lane in wanted else 0 for lane in LANES}
         with _translated(), self._database.read() as session:
             found = session.execute(_COUNTS, room).one()
         waiting = {lane: range(count) for lane, count in zip(LANES, found, strict=True)}

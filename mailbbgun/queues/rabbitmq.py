@@ -1,7 +1,7 @@
 """The queue on RabbitMQ: quorum queues and publisher confirms."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from mailbbgun.core.errors import QueueMisconfigured, QueueUnavailable
@@ -85,12 +85,12 @@ class RabbitMQ(Queue):
                 self._unrouted = True
                 raise
 
-    def consumer(self, prefetch: int) -> Consumer:
-        """Connect and consume all lanes; wait up to 10 s for the broker.
+    def consumer(self, prefetch: int, lanes: Collection[str] = LANES) -> Consumer:
+        """Connect and consume these lanes; wait up to 10 s for the broker.
 
         The prefetch of RabbitMQ counts bunches: see :func:`fetched`.
         """
-        consumer = RabbitConsumer(self._hosts, fetched(prefetch))
+        consumer = RabbitConsumer(self._hosts, fetched(prefetch), lanes)
         try:
             consumer.wait(DEADLINE)
         except QueueUnavailable:

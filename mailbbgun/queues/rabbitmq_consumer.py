@@ -1,4 +1,4 @@
-"""Consumes hints from RabbitMQ: one connection for each consumer, with a channel for each lane."""
+"""Consumes hints from RabbitMQ: one connection for each consumer, with a channel for each of its lanes."""
 
 import logging
 from collections import deque
@@ -27,14 +27,15 @@ class _Token:
 
 
 class RabbitConsumer(Link, Consumer):
-    """A consumer with a channel and a buffer for each lane; it holds ``bunches`` of each lane."""
+    """A consumer with a channel and a buffer for each of its lanes; it holds ``bunches`` of each lane."""
 
-    def __init__(self, hosts: Hosts, bunches: int) -> None:
+    def __init__(self, hosts: Hosts, bunches: int, lanes: Collection[str] = LANES) -> None:
         self._bunches = bunches
+        self._lanes = tuple(lanes)
         self._turns = WeightedRoundRobin()
         self._buffers: dict[str, deque[Hint]] = {lane: deque() for lane in LANES}
         self._channels: dict[str, Any] = {}
-        self._waiting_for = set(LANES)
+        self._waiting_for = set(self._lanes)
         # By lane and delivery tag, ascending: the places of a bunch that are not settled. Only the
         # link's thread uses it.
         self._unsettled: dict[str, dict[int, set[int]]] = {lane: {} for lane in LANES}
@@ -64,7 +65,7 @@ class RabbitConsumer(Link, Consumer):
 
     def on_opened(self, connection: Any) -> None:
         """Open a channel for each lane."""
-        for lane in LANES:
+        for lane in self._lanes:
             connection.channel(on_open_callback=partial(self._channel_opened, lane))
 
     def _channel_opened(self, lane: str, channel: Channel) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic
 from uuid import UUID
 
-from mailbbgun.queues.lanes import WeightedRoundRobin
+from mailbbgun.queues.lanes import HIGH, WeightedRoundRobin
 from mailbbgun.routing.lines import Key, Lines, Q, decrement
 from mailbbgun.routing.pace import Pace
 
@@ -34,6 +34,10 @@ AWAY_AND_BACK_SECONDS = AWAY_SECONDS + 2.0
 #: While all connections are busy, a claim waits until a fourth of the queue is free: one statement then
 #: claims many deliveries.
 CHUNK = 4
+
+#: Mail of high priority may exceed the room by this part of it: it does not wait until bulk mail has left.
+#: The same part of the room stays free of it, so that other mail moves on beside any amount of it.
+RESERVE = 4
 
 #: Seconds for which the head of a line may wait while connections have nothing to do.
 PATIENCE = 1.0
@@ -96,6 +100,7 @@ class SendQueue(Generic[Q]):
         self._under_way: Counter[str] = Counter()
         self._of_tenants: Counter[UUID] = Counter()  # under way by tenant, where that is bounded
         self._count = 0
+        self._urgent = 0  # those of them in the lane of high priority
         self._idle = 0  # connections for which the last take found nothing
         self._turns = WeightedRoundRobin()
         self._changed = False  # whether more may go than at the last take
@@ -104,12 +109,16 @@ class SendQueue(Generic[Q]):
         self._again = 0.0  # when to take again though nothing has changed; monotonic seconds
         self._closed = False
 
-    def wait_for_room(self, timeout: float) -> int:
+    def wait_for_room(self, timeout: float, *, urgent: bool = False) -> int:
         """Wait until a claim is worth while, or ``timeout`` seconds; return the free room.
 
-        Returns 0 at once if :meth:`cut` would make room.
+        Returns 0 at once if :meth:`cut` would make room. ``urgent``: the room is for mail of high
+        priority. It has a reserve, and one free place is worth a claim.
         """
         with self._lock:
+            if urgent:
+                self._space.wait_for(lambda: self._closed or self._urgent_room() > 0, timeout)
+                return 0 if self._closed else max(0, self._urgent_room())
             self._space.wait_for(lambda: self._closed or self._has_room() or self._slow(), timeout)
             return 0 if self._closed else max(0, self._room - self._count)
 
@@ -121,6 +130,7 @@ class SendQueue(Generic[Q]):
                 transaction.lined_up = now
                 self._lines.add(transaction)
                 self._count += 1
+                self._urgent += transaction.lane == HIGH
             self._changed = True
         self._bell()
 
@@ -165,7 +175,7 @@ class SendQueue(Generic[Q]):
                 self._ask_all, self._changed = False, len(taken) == free  # all connections were used: more may be ready
             self._idle = free - len(taken)
             if self._idle and not was_idle:
-                self._space.notify()
+                self._space.notify_all()
             return taken
 
     def again_in(self) -> float:
@@ -177,13 +187,14 @@ class SendQueue(Generic[Q]):
         """Give back the place of a transaction that :meth:`take` returned."""
         with self._lock:
             self._count -= 1
+            self._urgent -= transaction.lane == HIGH
             self._changed = True
             if decrement(self._under_way, transaction.route) and not self._lines.length(transaction.route):
                 self._paces.pop(transaction.route, None)
             if self._connections_per_tenant(transaction.route) < sys.maxsize:
                 decrement(self._of_tenants, transaction.tenant_id)
-            if self._has_room():
-                self._space.notify()
+            if self._has_room() or transaction.lane == HIGH:
+                self._space.notify_all()
 
     def take_out_shut(self, soon: float, late: float) -> list[Q]:
         """Take out transactions whose gate stays shut for long.
@@ -261,6 +272,10 @@ class SendQueue(Generic[Q]):
     def _has_room(self) -> bool:
         return self._room - self._count >= (1 if self._idle else max(1, self._room // CHUNK))
 
+    def _urgent_room(self) -> int:
+        reserve = max(1, self._room // RESERVE)
+        return min(self._room + reserve - self._count, max(1, self._room - reserve) - self._urgent)
+
     def _slow(self) -> list[str]:
         """Return the routes whose lines are to be cut."""
         if self._count < self._room or not self._idle:
@@ -303,5 +318,6 @@ class SendQueue(Generic[Q]):
     def _take_out(self, lane: str, key: Key, stay: list[Q]) -> list[Q]:
         removed = self._lines.keep(lane, key, stay)
         self._count -= len(removed)
+        self._urgent -= len(removed) if lane == HIGH else 0
         self._space.notify_all()
         return removed

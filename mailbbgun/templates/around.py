@@ -4,6 +4,7 @@ Both happen once, when a template is saved. The tags are replaced by marks meanw
 whole, and stand in the result where they stood.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from mailbbgun.core.errors import InvalidInput, Unavailable
 from mailbbgun.template_language.tokens import tags
 from mailbbgun.templates import plain_text
 
-#: Bytes of HTML whose CSS can be inlined, and seconds that it may take.
+#: Bytes of HTML whose CSS can be inlined, and seconds that all the HTML of a version may take.
 INLINED_SIZE, INLINING_SECONDS = 300_000, 10
 
 _CHILD = Path(__file__).with_name("inlining.py")
@@ -43,17 +44,24 @@ def _joined(line: re.Match[str], found: Sequence[str]) -> str:
     return line[1] if alone else line[0]
 
 
-def inlined(html: str) -> str:
-    """Return a template of HTML with the rules of its ``<style>`` written into its elements.
+def inlined(templates: Sequence[str]) -> list[str]:
+    """Return templates of HTML with the rules of their ``<style>`` written into their elements.
 
     Rules that cannot be (``@media``, ``:hover``) stay in ``<style>``. Nothing is loaded. It is done in a child
-    process, because HTML that is nested deep enough ends the process that inlines it. Raises
-    :class:`InvalidInput`, and :class:`Unavailable` if the child cannot be started.
+    process, because HTML that is nested deep enough ends the process that inlines it. All templates share
+    one child, and its limits. Raises :class:`InvalidInput`, and :class:`Unavailable` if the child cannot be started.
     """
-    if len(html.encode()) > INLINED_SIZE:
+    if not templates:
+        return []
+    if any(len(html.encode()) > INLINED_SIZE for html in templates):
         raise _refused(f"CSS is inlined in up to {INLINED_SIZE} bytes of HTML; inline it before you save the template.")
-    marked, found = _marked(html)
-    result = _by_child(_named(marked))
+    all_marked = [_marked(html) for html in templates]
+    results = _by_child([_named(marked) for marked, _ in all_marked])
+    return [_with_tags(result, found) for result, (_, found) in zip(results, all_marked, strict=True)]
+
+
+def _with_tags(result: str, found: Sequence[str]) -> str:
+    """Put the tags of a template back in place of their names."""
     for number, tag in enumerate(found):
         attribute, comment = f'mbg-{number}-tag=""', f"<!--mbg-{number}-tag-->"
         for name in (attribute, comment, comment.replace("<", "&lt;").replace(">", "&gt;"), f"mbg-{number}-tag"):
@@ -108,10 +116,13 @@ def _name(mark: re.Match[str]) -> str:
     return f"mbg-{mark[1]}-tag"
 
 
-def _by_child(html: str) -> str:
+def _by_child(pages: Sequence[str]) -> list[str]:
     try:
         done = subprocess.run(
-            [sys.executable, "-I", str(_CHILD)], input=html.encode(), capture_output=True, timeout=INLINING_SECONDS
+            [sys.executable, "-I", str(_CHILD)],
+            input=json.dumps(pages).encode(),
+            capture_output=True,
+            timeout=INLINING_SECONDS,
         )
     except OSError as error:
         raise Unavailable("CSS cannot be inlined now; try again, or save the template without inline_css.") from error
@@ -119,7 +130,8 @@ def _by_child(html: str) -> str:
         raise _refused("CSS cannot be inlined in time: there are too many rules or elements.") from None
     if done.returncode:
         raise _refused("CSS cannot be inlined: there are too many rules or elements, or they are nested too deeply.")
-    return done.stdout.decode()
+    results: list[str] = json.loads(done.stdout)
+    return results
 
 
 def _refused(why: str) -> InvalidInput:

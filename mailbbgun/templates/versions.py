@@ -60,11 +60,18 @@ def checked(given: Mapping[str, Any], before: TemplateVersion | None = None) -> 
     made: Texts = {locale: dict(texts) for locale, texts in (before.texts if before else {}).items()}
     changes = {DEFAULT: {name: given[name] for name in PARTS if name in given}, **given.get("locales", {})}
     _check_size(changes)
+    changed = {}
     for locale, change in changes.items():
         if change is None:
             made.pop(locale, None)
         elif change or locale not in made:
-            made[locale] = _merged(made.get(locale, {}), change, bool(given.get("inline_css")))
+            made[locale] = changed[locale] = _merged(made.get(locale, {}), change)
+    usable = {locale: texts for locale, texts in changed.items() if _has_usable_html(texts)}
+    if given.get("inline_css"):
+        _inline([texts for locale, texts in usable.items() if "html" in (changes[locale] or {})])
+    for texts in usable.values():
+        if texts["text_made"]:
+            texts["text"] = around.text_from(texts["html"])
     if len(made) > MOST_LOCALES + 1:
         raise InvalidInput("Some fields are not valid.", fields={"locales": [f"{MOST_LOCALES} are the most."]})
     _check_size(made)
@@ -84,18 +91,23 @@ def _check_size(texts: Mapping[str, Mapping[str, Any] | None]) -> None:
         raise TooLarge(f"The texts have {tags} tags, and {VERSION_TAGS} are the most.")
 
 
-def _merged(before: Mapping[str, Any], change: Mapping[str, Any], inline: bool) -> dict[str, Any]:
+def _merged(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     texts = {"subject": "", "text": None, "html": None, "text_made": False, **before}
     if texts["text_made"]:
         texts["text"] = None
     texts |= {name: change[name] for name in PARTS if name in change}
     texts["text_made"] = texts["text"] is None and texts["html"] is not None
-    usable = texts["html"] and not _fault(Sources("", None, texts["html"]))
-    if usable and inline and "html" in change:
-        texts["html"] = around.inlined(texts["html"])
-    if usable and texts["text_made"]:
-        texts["text"] = around.text_from(texts["html"])
     return texts
+
+
+def _has_usable_html(texts: Mapping[str, Any]) -> bool:
+    return bool(texts["html"]) and not _fault(Sources("", None, texts["html"]))
+
+
+def _inline(changed: Sequence[dict[str, Any]]) -> None:
+    """Inline the CSS of these locales' HTML, all at once: so the limits of that hold for all of them together."""
+    for texts, html in zip(changed, around.inlined([texts["html"] for texts in changed]), strict=True):
+        texts["html"] = html
 
 
 def _faults(locale: str, texts: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:

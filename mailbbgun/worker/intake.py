@@ -1,8 +1,12 @@
-"""The intake: it takes hints, claims deliveries, and puts them into the send queue."""
+"""The intake: it takes hints, claims deliveries, and puts them into the send queue.
+
+With a queue that tells of new hints, mail of high priority has an intake of its own, so that it does
+not wait behind a claim of bulk mail.
+"""
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import DatabaseUnavailable, QueueUnavailable, Unavailable
@@ -12,7 +16,7 @@ from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import give_back, move, next_candidate, take
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.queues.base import Consumer, Hint
-from mailbbgun.queues.lanes import LANES
+from mailbbgun.queues.lanes import HIGH, LANES
 from mailbbgun.routing.routes import SMARTHOST, SOON_SECONDS
 from mailbbgun.routing.send_queue import AWAY_SECONDS, ROOM_PER_CONNECTION, SendQueue
 from mailbbgun.services import Services
@@ -35,6 +39,10 @@ LIMITS_USED_UP = "the account's limits are used up for now"
 #: how many hints in one claim, how many seconds between two claims, and for how many seconds.
 SPARING_BATCH, SPARING_REST, SPARING_SECONDS = 8, 0.04, 1.0
 
+#: Seconds to wait for room, at most. A queue that does not tell of hints is looked into more often: mail
+#: of high priority does not wait until there is room for many.
+WAIT, WAIT_UNTOLD = 0.5, 0.05
+
 #: Seconds to wait after the first, second, third … failure in a row.
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)
 
@@ -46,7 +54,10 @@ class _OnlyRouteClosed(Unavailable):
 
 
 class Intake:
-    """Claims deliveries until ``stop`` is set. :meth:`run` is the job of one thread."""
+    """Claims deliveries of some lanes until ``stop`` is set. :meth:`run` is the job of one thread.
+
+    ``hints_lost`` is set when a sweep has found lost hints.
+    """
 
     def __init__(
         self,
@@ -55,11 +66,14 @@ class Intake:
         send_queue: SendQueue[Transaction],
         mender: Mender,
         stop: threading.Event,
-        hints_lost: threading.Event,
+        lanes: Collection[str] = LANES,
     ) -> None:
         self._services, self._context, self._send_queue = services, context, send_queue
         self._mender, self._stop = mender, stop
-        self._hints_lost = hints_lost  # set when a sweep has found lost hints
+        self.hints_lost = threading.Event()
+        self._lanes = tuple(lanes)
+        self._urgent = self._lanes == (HIGH,)
+        self._wait = WAIT if services.queue.tells else WAIT_UNTOLD
         self._room = services.settings.WORKER_CONNECTIONS * ROOM_PER_CONNECTION
         self.sparing: dict[str, float] = {}  # lane → until when its hints are taken sparingly; monotonic seconds
         self._their_turn = 0.0  # when these lanes have their next turn; monotonic seconds
@@ -74,19 +88,16 @@ class Intake:
         while not self._stop.is_set():
             try:
                 self._check()
-                room = self._send_queue.wait_for_room(0.5)
-                self._move_shut_out()
-                if not room:
-                    self._put_off()
+                if not (room := self._wait_for_room()):
                     continue
-                if self._hints_lost.is_set():
-                    self._hints_lost.clear()
+                if self.hints_lost.is_set():
+                    self.hints_lost.clear()
                     # RabbitMQ may drop the hints for this consumer: see SETTLE_SECONDS in
                     # topology.py.
                     if consumer is not None:
                         consumer.close()
                         consumer = None
-                consumer = consumer or self._services.queue.consumer(self._room)
+                consumer = consumer or self._services.queue.consumer(self._room, self._lanes)
                 hints = self.hints(consumer, room)
                 self._stop.wait(self._claim(consumer, hints, room))
                 failures = 0
@@ -102,6 +113,15 @@ class Intake:
                 failures += 1
         if consumer is not None:
             consumer.close()
+
+    def _wait_for_room(self) -> int:
+        """Wait for room in the send queue, and return it. One intake also takes out what cannot leave soon."""
+        room = self._send_queue.wait_for_room(self._wait, urgent=self._urgent)
+        if not self._urgent:
+            self._move_shut_out()
+            if not room:
+                self._put_off()
+        return room
 
     def _check(self) -> None:
         """Raise an error if a claimed delivery could not be sent, or its result not be written."""
@@ -136,11 +156,11 @@ class Intake:
         limit = min(room, CLAIM_BATCH)
         sparing = {lane for lane, until in self.sparing.items() if now < until}
         if not sparing:
-            return consumer.take(limit, timeout=0.5)
+            return consumer.take(limit, WAIT, self._lanes)
         if now >= self._their_turn and (hints := consumer.take(min(room, SPARING_BATCH), 0.0, sparing)):
             self._their_turn = now + SPARING_REST
             return hints
-        others = [lane for lane in LANES if lane not in sparing]
+        others = [lane for lane in self._lanes if lane not in sparing]
         wait = self._their_turn - now
         return consumer.take(limit, wait if wait > 0 else SPARING_REST, others)
 

@@ -76,7 +76,7 @@ class Periodic:
         mender: Mender,
         stop: threading.Event,
         nothing_in_hand: threading.Event,
-        hints_lost: threading.Event,
+        hints_lost: Callable[[], None],
     ) -> None:
         self._services, self._context, self._mender, self._stop = services, context, mender, stop
         self._watch = LoopWatch(loop, services.settings.LEASE_SECONDS)
@@ -221,7 +221,7 @@ class Periodic:
     def _sweep(self) -> None:
         self._mender.mend()
         if sweep(self._services, self._expired):
-            self._hints_lost.set()
+            self._hints_lost()
 
     def _sum_up_counts(self) -> None:
         with self._services.db.write() as session:

@@ -5,7 +5,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.process import next_event, on_stop, rare_collections
@@ -19,6 +19,8 @@ from mailbbgun.deliver.deliver import give_back
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.drivers.loop import THREADS, Loop
 from mailbbgun.events.changes import circuits
+from mailbbgun.queues.base import Queue
+from mailbbgun.queues.lanes import HIGH, LANES
 from mailbbgun.routing.send_queue import ROOM_PER_CONNECTION, SendQueue
 from mailbbgun.services import Services
 from mailbbgun.smtp.outcome import Deferred, Refused
@@ -58,11 +60,13 @@ class WorkerProcess:
         self.context = WorkerContext.open(services, woken=lambda: self.send_queue.permitted())
         self.send_queue = self._make_send_queue()
         mender = Mender(services.queue)
-        hints_lost = threading.Event()
+        self._intakes = {
+            name: Intake(services, self.context, self.send_queue, mender, self._stop, lanes)
+            for name, lanes in _lanes_of_intakes(services.queue).items()
+        }
         self._periodic = Periodic(
-            services, self.context, self._loop, mender, self._stop, self._nothing_in_hand, hints_lost
+            services, self.context, self._loop, mender, self._stop, self._nothing_in_hand, self._hints_lost
         )
-        self.intake = Intake(services, self.context, self.send_queue, mender, self._stop, hints_lost)
         connections = self._settings.WORKER_CONNECTIONS
         delivery = DeliveryLoop(self.context, self.send_queue, self._loop, connections, self._stop)
         isolated = Isolated(services, self._stop)
@@ -71,7 +75,7 @@ class WorkerProcess:
         #: Name of a thread → its job.
         self.jobs: dict[str, Callable[[], None]] = {
             "loop": delivery.run,
-            "intake": self.intake.run,
+            **{name: intake.run for name, intake in self._intakes.items()},
             "isolated": isolated.run,
             "webhooks": Serving(services, self.context.owner, self._stop, lambda: self.context.routes.workers).run,
             **self._periodic.jobs,
@@ -110,6 +114,15 @@ class WorkerProcess:
         counters.gauge(CIRCUITS, paused)
         counters.gauge(IDLE_CONNECTIONS, lambda: {(): self.context.routes.idle_connections})
 
+    @property
+    def intake(self) -> Intake:
+        """The intake of all lanes, or of all but high priority."""
+        return self._intakes["intake"]
+
+    def _hints_lost(self) -> None:
+        for intake in self._intakes.values():
+            intake.hints_lost.set()
+
     def _make_send_queue(self) -> SendQueue[Transaction]:
         most, routes = self._settings.WORKER_CONNECTIONS, self.context.routes
         return SendQueue(
@@ -137,7 +150,8 @@ class WorkerProcess:
     def _shut_down(self, threads: dict[str, threading.Thread]) -> None:
         """Wait for the last claim, give back what waits, wait for what is being sent, write the results."""
         deadline = time.monotonic() + self._settings.SHUTDOWN_GRACE
-        threads["intake"].join(_CLAIM_SECONDS)  # a claim that has begun must end before the journal is closed
+        for name in self._intakes:
+            threads[name].join(_CLAIM_SECONDS)  # a claim that has begun must end before the journal is closed
         for transaction in self.send_queue.close():
             give_back(self.context, transaction)
         for name in ("loop", "isolated", "webhooks"):
@@ -162,3 +176,10 @@ class WorkerProcess:
             settle_own(self._services.db, self._settings, self.context.owner)
         except DatabaseUnavailable as error:
             log.warning("claims_not_settled", extra={"error": str(error)})
+
+
+def _lanes_of_intakes(hints: Queue) -> dict[str, Collection[str]]:
+    """Return the lanes of each intake, by the name of its thread."""
+    if not hints.tells:
+        return {"intake": LANES}
+    return {"intake": [lane for lane in LANES if lane != HIGH], "urgent intake": [HIGH]}

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import closing
 from uuid import UUID
 
 import pytest
@@ -37,6 +38,15 @@ def test_a_waiting_take_returns_as_soon_as_a_hint_comes(queue: Queue) -> None:
         with bounded("a take that a hint comes into"):
             assert len(consumer.take(10, 2 * PATIENCE)) == 1
         timer.join()
+
+
+def test_a_consumer_of_some_lanes_leaves_the_others_to_another(queue: Queue) -> None:
+    urgent, bulk = new_ids(3), new_ids(3)
+    queue.publish(HIGH, urgent)
+    queue.publish(BULK, bulk)
+    with closing(queue.consumer(10, [HIGH])) as first, closing(queue.consumer(10, [NORMAL, BULK])) as second:
+        assert ids_of(all_hints(first, 6, 0.5)) == sorted(urgent)
+        assert ids_of(all_hints(second, 6, 0.5)) == sorted(bulk)
 
 
 def test_settled_hints_do_not_come_again(queue: Queue) -> None:

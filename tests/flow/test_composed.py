@@ -153,7 +153,7 @@ def test_while_the_store_is_away_nothing_is_accepted_and_accepted_mail_waits(sha
         assert (answer.status_code, answer.headers["Retry-After"].isdigit()) == (503, True), answer.text
         assert sum(shared.count(status) for status in STATUSES) == count
         sent = shared.post(to="ben@example.test", attachments=[named])
-        until(lambda: "deferred" in shared.kinds(sent["id"]), what="a try without the store")
+        until(lambda: "waiting" in shared.kinds(sent["id"]), what="a try without the store")
         assert shared.http.get(f"{shared.url}/messages/{sent['id']}/raw", timeout=PATIENCE).status_code == 503
     finally:
         folder.unlink()

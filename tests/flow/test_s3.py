@@ -39,7 +39,7 @@ def test_mail_with_files_waits_while_the_bucket_is_away_and_leaves_once_and_whol
         service.start_worker()
         plain = service.post(to="ben@example.test")
         service.ended(plain["id"], "DELIVERED")
-        wait_until(lambda: "deferred" in service.kinds(sent["id"]), "a deferral")
+        wait_until(lambda: "waiting" in service.kinds(sent["id"]), "a wait")
         assert service.message(sent["id"])["status"] == "PENDING"
         service.kill("worker")
 

@@ -1,13 +1,14 @@
 """``Idempotency-Key``: one key makes one message, even if requests are repeated or come at once."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from uuid import uuid4
 
 import pytest
 import requests
 
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 GOOD = {"to": "ann@example.com", "subject": "Hello", "text": "It works."}
 THREADS = 50
@@ -90,3 +91,22 @@ def test_two_bodies_at_once_with_one_key_make_one_message_and_the_others_are_422
         answers = list(threads.map(post, range(20)))
     assert sorted(answer.status_code for answer in answers) == [201] * 10 + [422] * 10
     assert door.get("/messages", tag=tag)["count"] == 1
+
+
+def test_a_repeated_request_gets_its_first_answer_though_useful_until_has_passed(door, tag):
+    several = {"subject": "s", "text": "t", "recipients": [{"to": "ann@example.com"}]}
+    for path, body in (("/messages", GOOD), ("/messages/batch", several)):
+        first, seconds = None, 1
+        while first is None or first.status_code == 400:  # it came too late: the machine is slow
+            seconds *= 2
+            key = {"Idempotency-Key": uuid4().hex}
+            until = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+            wanted = body | {"useful_until": until, "tags": [tag]}
+            first = door.call("POST", path, json=wanted, headers=key)
+        assert first.status_code in (201, 202), first.text
+        another = wanted | {"subject": "Other"}
+        wait_until(lambda p=path, b=another: door.call("POST", p, json=b).status_code == 400, "the end of its use")
+        again = door.call("POST", path, json=wanted, headers=key)
+        assert (again.status_code, again.json()) == (first.status_code, first.json())
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert door.call("POST", path, json=another, headers=key).status_code == 400

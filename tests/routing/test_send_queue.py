@@ -238,3 +238,23 @@ def test_lines_of_accounts_whose_tenant_has_no_connection_to_spare_are_cut():
     assert following(lines)
     with idle_sender(lines):
         assert len(lines.cut()) == 12 - 1 - 6
+
+
+def test_mail_of_high_priority_has_a_reserve_in_a_full_queue_and_leaves_room_for_other_mail():
+    lines = SendQueue(100, lambda _: 1000)
+    bulk = lined_up(lines, 100, lane="bulk")
+    assert lines.wait_for_room(0.0) == 0
+    assert lines.wait_for_room(0.0, urgent=True) == 25
+    lined_up(lines, 25, lane="high")
+    assert lines.wait_for_room(0.0, urgent=True) == 0
+    going = lines.take(1000)
+    assert len(going) == 125
+    for one in going:
+        if one in bulk:
+            lines.done(one)
+    assert lines.wait_for_room(0.0, urgent=True) == 50
+    lined_up(lines, 50, lane="high")
+    assert lines.wait_for_room(0.0, urgent=True) == 0  # 75 are all that high priority may have
+    assert lines.wait_for_room(0.0) == 25
+    lines.close()
+    assert lines.wait_for_room(0.0, urgent=True) == 0

@@ -27,6 +27,7 @@ from mailbbgun.events.kinds import Kind
 from mailbbgun.messages.models import DELIVERIES, Delivery, Message
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import sum_of
+from mailbbgun.queues.lanes import HIGH
 from tests.flow.service import until
 from tests.sweep.conftest import Store
 from tests.waiting import PATIENCE
@@ -280,6 +281,26 @@ def test_renewals_and_results_of_one_worker_take_turns(store, owner, tmp_path, c
     until(lambda: not leases.in_hand(), what="the results")
     assert [record.getMessage() for record in caplog.records] == []
     assert {store.row(row).lease_owner for row in rows} == {None}
+
+
+@on_postgresql
+def test_a_result_of_high_priority_does_not_wait_behind_a_commit_of_others(store, owner, tmp_path):
+    db = store.services.db
+    bulk, urgent = store.add(2, due=-1)
+    with db.write() as session:
+        session.execute(update(DELIVERIES).where(DELIVERIES.c.id == urgent).values(lane=HIGH))
+        messages = [store.row(row).message_id for row in (bulk, urgent)]
+        claims = {one.delivery_id: one for one in claim(InSession(session), owner, messages, 60, 0.0).claims}
+    leases = Leases(owner, 60, Clock())
+    leases.add(Transaction(one.message_id, "f@x.test", False, b"", "smarthost", [one]) for one in claims.values())
+    results = Results(owner, db, Journal(tmp_path, owner), leases, Publisher(db, store.services.queue))
+    with held(store, select(Delivery.id).where(Delivery.id == bulk).with_for_update()):
+        results.put(claims[bulk], released(claims[bulk], 0.0))
+        results.put(claims[urgent], released(claims[urgent], 0.0))
+        until(lambda: store.row(urgent).lease_owner is None, what="the urgent result")
+        assert store.row(bulk).lease_owner == owner
+    assert results.close(PATIENCE)
+    assert store.row(bulk).lease_owner is None
 
 
 def test_a_claim_that_the_shutdown_fenced_is_given_back_though_its_sender_comes_too_late(store, owner, tmp_path):

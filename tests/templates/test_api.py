@@ -152,6 +152,10 @@ def test_css_is_written_into_the_elements_on_request(tenant):
     assert rendered["html"].count('style="padding: 1px;"') == 2
     assert rendered["html"].count('class="new"') == 1
     assert rendered["text"] == "A\nB\n"
+    locales = {"de": {"subject": "x", "html": html.replace("px", "em")}, "ja": {"subject": "x", "text": "y"}}
+    both = tenant.template(name="both", html=html, inline_css=True, locales=locales)
+    assert '<td style="padding: 1px;">{{ item.name }}</td>' in both["html"]
+    assert '<td style="padding: 1em;">{{ item.name }}</td>' in both["locales"]["de"]["html"]
     refused = tenant.ask(
         "POST", "/templates", json=WELCOME | {"name": "x", "html": "<div>" * 50_000, "inline_css": True}
     )

@@ -12,7 +12,7 @@ import pytest
 
 from mailbbgun.core.ids import new_id
 from mailbbgun.install import install
-from mailbbgun.queues.lanes import BULK, HIGH
+from mailbbgun.queues.lanes import BULK, NORMAL
 from mailbbgun.services import build
 from mailbbgun.settings.settings import Settings
 from mailbbgun.worker.intake import CLAIM_BATCH, SPARING_BATCH, SPARING_REST
@@ -24,7 +24,7 @@ def worker(backend: Settings) -> Iterator[WorkerProcess]:
     services = build(backend)
     install(services)
     services.queue.publish(BULK, [new_id() for _ in range(900)])
-    services.queue.publish(HIGH, [new_id() for _ in range(100)])
+    services.queue.publish(NORMAL, [new_id() for _ in range(100)])
     made = WorkerProcess(services)
     yield made
     made.context.close(5.0)
@@ -48,7 +48,7 @@ def taken(worker: WorkerProcess, lanes: Counter[str]) -> list[tuple[float, Count
     return turns
 
 
-@pytest.mark.parametrize(("slow", "quick"), [(HIGH, BULK), (BULK, HIGH)])
+@pytest.mark.parametrize(("slow", "quick"), [(NORMAL, BULK), (BULK, NORMAL)])
 def test_a_sparing_lane_has_its_turns_and_the_other_does_not_wait_for_them(
     worker: WorkerProcess, slow: str, quick: str
 ) -> None:
@@ -63,6 +63,6 @@ def test_a_sparing_lane_has_its_turns_and_the_other_does_not_wait_for_them(
 
 
 def test_without_a_sparing_lane_lanes_take_turns_by_their_weights(worker: WorkerProcess) -> None:
-    turns = taken(worker, Counter({HIGH: 100, BULK: 900}))
+    turns = taken(worker, Counter({NORMAL: 100, BULK: 900}))
     assert sum(turns[0][1].values()) <= CLAIM_BATCH
-    assert sum((lanes for _, lanes in turns), Counter()) == {HIGH: 100, BULK: 900}
+    assert sum((lanes for _, lanes in turns), Counter()) == {NORMAL: 100, BULK: 900}
