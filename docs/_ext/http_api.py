@@ -85,7 +85,8 @@ def _meaning(schema: dict[str, Any], told: str = "") -> str:
     elif most is not None:
         parts.append(f"At most {_number(most)}{unit}.")
     if schema.get("default") is not None:
-        parts.append(f"Default: {code(str(schema['default']))}.")
+        default = str(schema["default"])
+        parts.append(f"Default: {code(default)}." if default else "Default: empty.")
     if schema.get("deprecated"):
         parts.append("Deprecated.")
     return " ".join(filter(None, parts))
