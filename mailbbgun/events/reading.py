@@ -127,6 +127,14 @@ def end(session: Session, tenant_id: UUID, *, tests_only: bool = False) -> Posit
     return START if last is None else Position(last.position, last.id)
 
 
+def place_after(session: Session, tenant_id: UUID, after: Position, number: int) -> Position | None:
+    """Return the place so many events after another; None if there are fewer. It only looks into the index."""
+    later = (_E.tenant_id == tenant_id, tuple_(after.number, after.event_id) < _PLACE, settled(dialect_of(session)))
+    its = select(_E.position, _E.id).where(*later).order_by(_E.position, _E.id).offset(number - 1).limit(1)
+    found = session.execute(its).one_or_none()
+    return None if found is None else Position(found.position, found.id)
+
+
 def tenants_with_events_after(session: Session, places: Mapping[UUID, Position]) -> list[UUID]:
     """Return the tenants that have settled events after these places.
 

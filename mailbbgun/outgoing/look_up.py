@@ -36,8 +36,12 @@ class LookUps:
             if found is None:
                 if len(self._running) >= MOST:
                     raise TimeoutError("too many look-ups are waited for")
-                found = self._running[host, port] = Future()
-                threading.Thread(target=self._run, args=(host, port, found), name="look-up", daemon=True).start()
+                found = Future()
+                try:
+                    threading.Thread(target=self._run, args=(host, port, found), name="look-up", daemon=True).start()
+                except RuntimeError as error:  # else all who want this host would wait for a look-up that never runs
+                    raise TimeoutError("no thread is free to look it up") from error
+                self._running[host, port] = found
         try:
             return found.result(seconds)
         except WaitedTooLong as error:

@@ -216,7 +216,8 @@ class SendQueue(Generic[Q]):
             return out
 
     def cut(self) -> list[Q]:
-        """Take out the ends of slow lines if the queue is full while a connection has nothing to do.
+        """Take out the ends of slow lines if the queue, or its part for mail of high priority, is full while a
+        connection has nothing to do.
 
         A line is slow if its head has waited for ``patience`` seconds. The transactions that stay
         keep its connections busy. Returns an empty list if nothing is to be cut.
@@ -278,11 +279,12 @@ class SendQueue(Generic[Q]):
 
     def _slow(self) -> list[str]:
         """Return the routes whose lines are to be cut."""
-        if self._count < self._room or not self._idle:
+        full = self._count >= self._room or self._urgent_room() <= 0
+        if not full or not self._idle:
             return []
         latest = time.monotonic() - self._patience
-        full = [key[0] for key in self._lines.all_keys() if not self._has_connection(key)]
-        slow = dict.fromkeys([*full, *self._shut])
+        busy = [key[0] for key in self._lines.all_keys() if not self._has_connection(key)]
+        slow = dict.fromkeys([*busy, *self._shut])
         long = [route for route in slow if self._lines.length(route) > self._quota(route)]
         return [route for route in long if self._lines.waiting_since(route) <= latest]
 

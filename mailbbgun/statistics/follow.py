@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from mailbbgun.core.clock import rest_after
-from mailbbgun.core.errors import MailBBGunError
+from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.database.db import Database, db_now, dialect_of
 from mailbbgun.events import cursors, reading
 from mailbbgun.events.reading import START, Position
@@ -35,6 +35,8 @@ CURSOR = ".statistics"
 EVENTS = 2000
 #: Seconds for which a tenant is left alone whose events could not be counted.
 FAILED_SECONDS = 60.0
+#: Seconds between two looks for tenants with events, while others are counted.
+LOOK_SECONDS = 1.0
 #: Seconds for which other processes leave a tenant to the one that counts.
 LEASE_SECONDS = 20
 
@@ -68,11 +70,12 @@ class Follower:
 
         An event that cannot be counted, as one of a later version, stops the figures of its tenant, and no mail.
         """
-        now = time.monotonic()
-        waiting = [one for one in self._behind() if self._failed.get(one, 0.0) <= now]
+        waiting, looked = self._behind(), time.monotonic()
         while waiting and not stop.is_set():
             # One turn each, so that a tenant that is far behind does not make the others wait.
             waiting = [one for one in waiting if not stop.is_set() and self._rested(one, stop)]
+            if waiting and time.monotonic() - looked > LOOK_SECONDS:  # nor those that have events since
+                waiting, looked = self._behind(), time.monotonic()
 
     def turn(self, tenant_id: UUID) -> bool:
         """Count the next events of a tenant; return whether there may be more for this process to count."""
@@ -93,17 +96,19 @@ class Follower:
                     more = repo.forget_old(session, interval, before)
 
     def _behind(self) -> list[UUID]:
-        """Return the tenants that have events which are not counted."""
+        """Return the tenants that have events which are not counted, without those that are left alone."""
+        now = time.monotonic()
         with self._database.read() as session:
             known = cursors.places(session, CURSOR)
-            places = {one: known.get(one, START) for one in session.scalars(select(Tenant.id))}
+            tenants = [one for one in session.scalars(select(Tenant.id)) if self._failed.get(one, 0.0) <= now]
+            places = {one: known.get(one, START) for one in tenants}
             return reading.tenants_with_events_after(session, places)
 
     def _rested(self, tenant_id: UUID, stop: threading.Event) -> bool:
         began = time.monotonic()
         try:
             more = self.turn(tenant_id)
-        except MailBBGunError:
+        except DatabaseUnavailable:
             raise
         except Exception:
             self._failed[tenant_id] = began + FAILED_SECONDS

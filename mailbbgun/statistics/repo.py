@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Integer,
     Select,
@@ -39,7 +40,7 @@ _KEY = ("tenant_id", "interval", "dimension", "start", "value", "test")
 _GIVEN: dict[str, TypeEngine[Any]] = {
     "interval": String(),
     "dimension": String(),
-    "start": Integer(),
+    "start": BigInteger(),
     "value": String(),
     "test": Integer(),
 }

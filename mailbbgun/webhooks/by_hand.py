@@ -15,7 +15,7 @@ from mailbbgun.services import Services
 from mailbbgun.webhooks import edit, repo
 from mailbbgun.webhooks.sending import TIMEOUT, Destination, Tried, payload, request_id, send, test_payload
 from mailbbgun.webhooks.serving.progress import attempt, event_at
-from mailbbgun.webhooks.serving.thread import keys_of
+from mailbbgun.webhooks.signing import keys_of
 from mailbbgun.webhooks.verdict import Verdict, verdict
 
 #: Most requests at once in one process.

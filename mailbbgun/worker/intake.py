@@ -119,8 +119,7 @@ class Intake:
         room = self._send_queue.wait_for_room(self._wait, urgent=self._urgent)
         if not self._urgent:
             self._move_shut_out()
-            if not room:
-                self._put_off()
+            self._put_off()
         return room
 
     def _check(self) -> None:

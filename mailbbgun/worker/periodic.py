@@ -47,6 +47,8 @@ RESUMES, RESUMING = 5, 1000
 DOMAINS_SECONDS = 15.0
 #: Seconds between two looks for notices of alerts that are due.
 NOTICE_SECONDS = 1.0
+#: Seconds, at least, until a task is done again that failed by an error that nobody foresaw.
+FAILED_SECONDS = 10.0
 #: Seconds between two looks for scheduled mail that is due.
 SCHEDULE_SECONDS = 0.5
 
@@ -55,11 +57,16 @@ log = logging.getLogger("mailbbgun.worker")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something to do every so many ``seconds``. Outages are counted by ``name``."""
+    """Something to do every so many ``seconds``. Outages are counted by ``name``.
+
+    ``vital``: a worker that cannot do it must end, since others would take its mail for lost. An error that nobody
+    foresaw in any other task stops neither this worker's mail nor the task.
+    """
 
     seconds: float
     do: Callable[[], object]
     name: str = "other"
+    vital: bool = False
 
 
 class Periodic:
@@ -96,11 +103,11 @@ class Periodic:
         """Return the tasks by the name of their thread. In one thread they would delay each other."""
         db, settings, context = self._services.db, self._services.settings, self._context
         every: dict[str, list[Task]] = {
-            "renewer": [Task(settings.LEASE_SECONDS / 4, self._renew_leases)],
-            "reporter": [Task(0.5, self._look_at_accounts), Task(5.0, self._report)],
+            "renewer": [Task(settings.LEASE_SECONDS / 4, self._renew_leases, vital=True)],
+            "reporter": [Task(0.5, self._look_at_accounts, vital=True), Task(5.0, self._report, vital=True)],
             "domains": [Task(DOMAINS_SECONDS, self._look_after_domains)],  # name servers may be silent
             # Not in the thread "renewer", which may wait for the database.
-            "toucher": [Task(settings.LEASE_SECONDS / 4, context.journal.touch)],
+            "toucher": [Task(settings.LEASE_SECONDS / 4, context.journal.touch, vital=True)],
             # In a thread of its own: mail must leave soon after its time.
             "scheduler": [Task(SCHEDULE_SECONDS, self._hint_scheduled, "tick")],
             "sweeper": [  # it may wait for a broker that is away
@@ -142,17 +149,18 @@ class Periodic:
 
     def report(self) -> None:
         """Report now that this process is alive. Later the thread ``reporter`` does."""
-        self._guarded(Task(5.0, self._report))
+        self._guarded(Task(5.0, self._report, vital=True))
 
     def _run(self, tasks: Sequence[Task], end: threading.Event) -> None:
         due = [time.monotonic() + task.seconds for task in tasks]
         while not end.wait(max(0.0, min(due) - time.monotonic())):
             for place, task in enumerate(tasks):
                 if due[place] <= time.monotonic():
-                    self._guarded(task)
-                    due[place] = time.monotonic() + task.seconds
+                    seconds = task.seconds if self._guarded(task) else max(task.seconds, FAILED_SECONDS)
+                    due[place] = time.monotonic() + seconds
 
-    def _guarded(self, task: Task) -> None:
+    def _guarded(self, task: Task) -> bool:
+        """Do a task; return False if it failed by an error that nobody foresaw."""
         outages = self._services.outages
         try:
             task.do()
@@ -164,6 +172,13 @@ class Periodic:
             outages.failed(task.name, error)
             if isinstance(error, QueueUnavailable):
                 self._mender.mend()
+        except Exception:
+            if task.vital:
+                raise
+            of = threading.current_thread().name
+            log.exception("task_failed", extra={"of": of, "retry_in": max(task.seconds, FAILED_SECONDS)})
+            return False
+        return True
 
     # The tasks.
 

@@ -140,6 +140,17 @@ def test_a_line_that_moves_is_not_cut_nor_one_as_short_as_a_cut_leaves_it(monkey
         lined_up(lines, 1, "moving.test")
 
 
+def test_a_slow_line_of_urgent_mail_is_cut_before_it_keeps_other_urgent_mail_away():
+    lines = SendQueue(16, lambda _: 1, patience=0.0)
+    lined_up(lines, 12, lane="high")
+    assert following(lines)
+    assert lines.wait_for_room(0, urgent=True) == 0
+    assert lines.wait_for_room(0) == 4  # the rest stays free of it
+    with idle_sender(lines):
+        assert len(lines.cut()) == 9
+        assert lines.wait_for_room(0, urgent=True) == 9
+
+
 def test_a_wait_for_room_ends_at_once_when_a_sender_becomes_idle():
     lines = SendQueue(4, lambda _: 1, patience=0.0)
     lined_up(lines, 4)

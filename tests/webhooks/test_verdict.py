@@ -53,6 +53,8 @@ def test_pauses_grow_and_obey_the_receiver_but_not_for_ever() -> None:
     date = format_datetime(NOW + timedelta(seconds=100), usegmt=True)
     for text, least, most in (("60", 60, 60), (date, 100, 100), ("999999", 3600, 3600), ("soon", 4, 6), ("-1", 4, 6)):
         assert least <= pause_seconds(0, tried(429, **{"retry-after": text}), NOW) <= most, text
+    for text in ("Mon, 01 Jan 2026 00:00:00 +" + "9" * 30, "Mon, 01 Jan 99999999999 00:00:00 GMT", "soon"):
+        assert pause_seconds(0, tried(429, **{"retry-after": text}), NOW) < 6, text
     assert [round(retry_seconds(n) or 0, -1) > 0 for n in range(1, 7)] == [True] * 6
     assert retry_seconds(7) is None
 

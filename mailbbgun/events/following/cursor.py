@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.errors import Conflict, InvalidInput, NotFound
 from mailbbgun.events import cursors
-from mailbbgun.events.cursors import Position
+from mailbbgun.events.cursors import START, Position
 from mailbbgun.events.following.pages import FIRST, place_of
 from mailbbgun.events.reading import end
 
@@ -50,8 +50,9 @@ def put(session: Session, tenant_id: UUID, name: str, text: str | None) -> dict[
     if not _NAME.fullmatch(name):
         why = "Has 1 to 64 of the characters A-Z a-z 0-9 . _ -, and does not begin with a dot."
         raise InvalidInput("Some fields are not valid.", fields={"name": [why]})
-    to = _settled_place(session, tenant_id, FIRST if text is None else text)
-    if cursors.place(session, tenant_id, name) is None and len(cursors.listed(session, tenant_id)) >= MOST:
+    known = cursors.place(session, tenant_id, name)
+    to = _settled_place(session, tenant_id, FIRST if text is None else text, known or START)
+    if known is None and len(cursors.listed(session, tenant_id)) >= MOST:
         raise Conflict(f"There are {MOST} cursors already, and there may be no more: delete one that nobody reads by.")
     cursors.move(session, tenant_id, name, to)
     return one(session, tenant_id, name)
@@ -63,11 +64,11 @@ def acknowledge(session: Session, tenant_id: UUID, name: str, text: str | None) 
     A place that the cursor has passed already changes nothing, so two readers of one cursor may acknowledge
     in any order. Raises :class:`InvalidInput`, :class:`NotFound`.
     """
-    place(session, tenant_id, name)
+    reached = place(session, tenant_id, name)
     if text is None:
         why = "Is missing: give the `position` of the last event that is done with."
         raise InvalidInput("Some fields are not valid.", fields={"position": [why]})
-    cursors.advance(session, tenant_id, name, _settled_place(session, tenant_id, text))
+    cursors.advance(session, tenant_id, name, _settled_place(session, tenant_id, text, reached))
     return one(session, tenant_id, name)
 
 
@@ -82,9 +83,10 @@ def missing() -> NotFound:
     return NotFound("There is no such cursor: PUT /cursors/{name} makes one.")
 
 
-def _settled_place(session: Session, tenant_id: UUID, text: str) -> Position:
+def _settled_place(session: Session, tenant_id: UUID, text: str, reached: Position) -> Position:
+    """Return the place of a text. ``reached``: that of the cursor, whose event may have been deleted since."""
     found = place_of(session, tenant_id, "position", text)
-    if found > end(session, tenant_id):
+    if found > max(reached, end(session, tenant_id)):
         why = "Is after the last event of the log, so nobody was given it."
         raise InvalidInput("Some fields are not valid.", fields={"position": [why]})
     return found

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from mailbbgun.core.errors import DatabaseUnavailable, RateLimited
 from mailbbgun.database.db import Database
+from mailbbgun.database.deadline import at_most
 from mailbbgun.events.following.pages import Asked, Page, page
 from mailbbgun.events.reading import Position, tenants_with_events_after
 
@@ -20,6 +21,8 @@ from mailbbgun.events.reading import Position, tenants_with_events_after
 LOOK_SECONDS = 0.25
 #: Requests of one API key that may wait in one process at once, and of all.
 MOST_OF_KEY, MOST = 10, 1000
+#: Seconds that a look for one request may take: others wait behind it.
+LONGEST_LOOK = 5.0
 
 log = logging.getLogger("mailbbgun.events")
 
@@ -55,7 +58,7 @@ class EventWait:
         return self._page or self._watch.look(self.asked)
 
     def end(self, found: Page | None) -> None:
-        """End the wait; None: the database was away."""
+        """End the wait; None: it could not be found out, so :meth:`result` asks once more."""
         self._page = found
         self._over.set()
         if self._then is not None:
@@ -85,21 +88,27 @@ class EventWatch:
     def add(self, wait: EventWait) -> None:
         """Look for the events of a wait from now on."""
         with self._lock:
+            closed = self._closed.is_set()
             self._waiting.append(wait)
-            if self._thread is None and not self._closed.is_set():
-                self._thread = threading.Thread(target=self._run, name="event-watch", daemon=True)
-                self._thread.start()
+            if self._thread is None and not closed:
+                thread = threading.Thread(target=self._run, name="event-watch", daemon=True)
+                thread.start()
+                self._thread = thread
+        if closed:
+            self._end([wait])
 
     def look(self, asked: Asked) -> Page:
-        """Return a page of the log. Raises :class:`DatabaseUnavailable`."""
-        with self._database.read(asked.tenant_id, tests_only=asked.tests_only) as session:
+        """Return a page of the log. Raises :class:`DatabaseUnavailable`, :class:`TookTooLong`."""
+        with (
+            self._database.read(asked.tenant_id, tests_only=asked.tests_only) as session,
+            at_most(session, LONGEST_LOOK, "It takes the database too long to find events that match."),
+        ):
             return page(session, asked)
 
     def close(self) -> None:
         """End all waits."""
         self._closed.set()
-        for one in self._taken(self._waiting):
-            one.end(None)
+        self._end(self._waiting)
 
     def _run(self) -> None:
         while not self._closed.wait(LOOK_SECONDS):
@@ -112,9 +121,10 @@ class EventWatch:
                 self._look_for(waiting)
             except DatabaseUnavailable as error:
                 log.debug("event_watch: %s", error)  # who needs the database tells of it
-                waiting = [one for one in waiting if one.until <= time.monotonic()]
-                for one in self._taken(waiting):
-                    one.end(None)
+                self._end([one for one in waiting if one.until <= time.monotonic()])
+            except Exception:  # the thread goes on: all later requests wait by it
+                log.exception("event_watch_failed")
+                self._end(waiting)
 
     def _look_for(self, waiting: list[EventWait]) -> None:
         places: dict[UUID, Position] = {}
@@ -126,11 +136,21 @@ class EventWatch:
         now = time.monotonic()
         for one in waiting:
             if one.asked.tenant_id in found or one.until <= now:
-                seen = self.look(one.asked)
+                try:
+                    seen = self.look(one.asked)
+                except DatabaseUnavailable:
+                    raise
+                except Exception as error:  # noqa: BLE001 - whoever asked gets it; the others go on
+                    log.debug("event_watch: %r", error)
+                    self._end([one])
+                    continue
                 one.asked = one.asked._replace(after=seen.next)  # what does not match is not looked at again
                 if seen.events or one.until <= now:
-                    for each in self._taken([one]):
-                        each.end(seen)
+                    self._end([one], seen)
+
+    def _end(self, waiting: list[EventWait], found: Page | None = None) -> None:
+        for one in self._taken(waiting):
+            one.end(found)
 
     def _taken(self, ended: list[EventWait]) -> list[EventWait]:
         """Take these out of the waiting ones; return those that were there."""

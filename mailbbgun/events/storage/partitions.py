@@ -67,8 +67,11 @@ def _make_next(database: Database) -> bool:
     try:
         with database.write() as session:
             ends = [one.upper for one in _partitions(session) if one.upper]
-            first = max(ends).astimezone(UTC)
-            if first > _now(session) + timedelta(days=AHEAD_DAYS):
+            now = _now(session).astimezone(UTC)
+            # None are left if the service was away for longer than EVENT_DAYS.
+            this_month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+            first = max(ends, default=this_month).astimezone(UTC)
+            if first > now + timedelta(days=AHEAD_DAYS):
                 return False
             _make(session, first, first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1))
     except DatabaseUnavailable as error:

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.db import db_now, dialect_of
 from mailbbgun.database.leasing import ENDED
+from mailbbgun.database.sql import for_each, id_rows, ids
 from mailbbgun.events import log
 from mailbbgun.events.kinds import Kind
 from mailbbgun.events.reading import LoggedEvent, Position, read
@@ -78,12 +79,16 @@ def replays(session: Session, owner: UUID) -> Sequence[Row[Any]]:
     return session.execute(select(REPLAYS).where(_P.endpoint_id.in_(its), _P.finished_at.is_(None))).all()
 
 
-def due_retries(session: Session, owner: UUID) -> Sequence[Row[Any]]:
-    """Return retries of a worker's endpoints whose time has come: the first of each."""
+def due_retries(session: Session, endpoint_ids: Collection[UUID]) -> Sequence[Row[Any]]:
+    """Return retries of these endpoints whose time has come: the first of each."""
+    dialect, due = dialect_of(session), _R.next_at <= db_now()
+    if dialect == "postgresql":  # by the index, however many are due
+        first = select(RETRIES).where(due).order_by(_R.next_at, _R.id).limit(MOST_RETRIES)
+        statement = for_each(dialect, ids(dialect, "endpoints"), _R.endpoint_id, first)
+        return session.execute(statement, {"endpoints": id_rows(dialect, endpoint_ids)}).all()
     place = func.row_number().over(partition_by=_R.endpoint_id, order_by=(_R.next_at, _R.id)).label("place")
-    its = select(_E.id).where(_E.lease_owner == owner)
-    due = select(RETRIES, place).where(_R.endpoint_id.in_(its), _R.next_at <= db_now()).subquery()
-    return session.execute(select(due).where(due.c.place <= MOST_RETRIES)).all()
+    all_due = select(RETRIES, place).where(_R.endpoint_id.in_(endpoint_ids), due).subquery()
+    return session.execute(select(all_due).where(all_due.c.place <= MOST_RETRIES)).all()
 
 
 def event_at(session: Session, tenant_id: UUID, place: Position, *, tests_only: bool = False) -> LoggedEvent | None:

@@ -1,9 +1,11 @@
 """The threads that send webhooks: they are made when they are needed."""
 
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from mailbbgun.outgoing.http import HTTPClient
@@ -16,6 +18,8 @@ from mailbbgun.webhooks.verdict import Verdict, verdict
 MOST, MOST_SLOW = 96, 72
 #: Seconds after which a thread hands back events that it has not begun to send.
 ONE_TURN = 0.5
+
+log = logging.getLogger("mailbbgun.webhooks")
 
 
 class Work(NamedTuple):
@@ -46,10 +50,11 @@ class Senders:
     def give(self, work: Work) -> None:
         """Let a thread send these. Call it from one thread only, with ``busy`` below :data:`MOST`."""
         self.busy += 1
-        if self.busy > self._threads:
-            self._threads += 1
-            threading.Thread(target=self._run, name=f"webhook-{self._threads}", daemon=True).start()
         self._work.put(work)
+        if self.busy > self._threads:
+            name = f"webhook-{self._threads + 1}"
+            threading.Thread(target=self._run, name=name, daemon=True).start()  # may fail; then others take the work
+            self._threads += 1
 
     def _run(self) -> None:
         while True:
@@ -59,8 +64,18 @@ class Senders:
         tried: list[tuple[Item, Tried]] = []
         end = time.monotonic() + ONE_TURN
         for item in work.items:
-            result = send(self._client, work.to, item.event.id, payload(item.event))
+            result = self._tried(work.to, item)
             tried.append((item, result))
             if verdict(result) is not Verdict.DONE or time.monotonic() > end:
                 break
         return Result(work.served, tried, work.items[len(tried) :])
+
+    def _tried(self, to: Destination, item: Item) -> Tried:
+        began, now = time.monotonic(), datetime.now(UTC)
+        try:
+            return send(self._client, to, item.event.id, payload(item.event))
+        except Exception as error:
+            # A bug of ours, or an answer that nobody foresaw: it must not end what sends for all endpoints.
+            log.exception("webhook_failed", extra={"endpoint_id": to.endpoint_id, "event_id": item.event.id})
+            why = f"The request failed by an error of Mail BB Gun: {type(error).__name__}."
+            return Tried(now, time.monotonic() - began, {}, None, {}, b"", "broken", why)

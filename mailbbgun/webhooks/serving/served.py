@@ -68,6 +68,11 @@ class Served:
         return self.paused_until is not None
 
     @property
+    def paused_now(self) -> bool:
+        """Whether its pause is not over."""
+        return self.paused_until is not None and datetime.now(UTC) < self.paused_until
+
+    @property
     def tracks(self) -> list[Track]:
         """Its places in the log: its own, and that of a replay."""
         return [self.main] if self.replay is None else [self.main, self.replay]

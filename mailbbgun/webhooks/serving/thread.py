@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -18,17 +19,17 @@ from sqlalchemy import Row
 
 from mailbbgun.core.errors import DatabaseUnavailable, SecretUnreadable
 from mailbbgun.counters.families import WEBHOOKS
-from mailbbgun.database.crypto import Vault
 from mailbbgun.events.filters import NO_FILTERS, Filters
-from mailbbgun.events.reading import Position, read, tenants_with_events_after
+from mailbbgun.events.reading import Position, place_after, read, tenants_with_events_after
 from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.services import Services
 from mailbbgun.webhooks.sending import Destination
 from mailbbgun.webhooks.serving import progress
+from mailbbgun.webhooks.serving.alone import LeftAlone
 from mailbbgun.webhooks.serving.senders import MOST, MOST_SLOW, Result, Senders, Work
 from mailbbgun.webhooks.serving.served import AT_ONCE, PROBES, Changes, Served
 from mailbbgun.webhooks.serving.track import Item, Track
-from mailbbgun.webhooks.signing import key_of
+from mailbbgun.webhooks.signing import keys_of
 from mailbbgun.webhooks.verdict import Verdict, verdict
 
 #: Seconds between two looks into the log, and between two looks at endpoints, retries and replays.
@@ -39,6 +40,8 @@ TICK_OF_TENANT = 0.0001
 FLUSH = 0.1
 #: Events of one read; no more are read while so many wait, or are behind one that has no answer yet.
 BATCH, LOW, MOST_BEYOND = 100, 50, 400
+#: Events among which one read looks for those of a replay.
+SEARCHED = 20_000
 #: Most events that one connection gets in a row, and most requests at once of one tenant.
 IN_A_ROW, AT_ONCE_OF_TENANT = 16, 2 * AT_ONCE
 #: Seconds for which an endpoint is leased, at most LEASE_SECONDS, and between two rounds of forgetting.
@@ -50,14 +53,6 @@ LAST_ANSWERS = 5.0
 _COUNTED = {Verdict.DONE: "ok", Verdict.STOP: "gone", Verdict.PAUSE: "failed", Verdict.FAILED: "failed"}
 
 log = logging.getLogger("mailbbgun.webhooks")
-
-
-def keys_of(vault: Vault, row: Any, now: datetime) -> tuple[bytes, ...]:
-    """Return the keys that sign an endpoint's requests: the newest first. Raises :class:`SecretUnreadable`."""
-    valid = [row.secret]
-    if row.previous_secret is not None and row.previous_until > now:
-        valid.append(row.previous_secret)
-    return tuple(key_of(vault.decrypt(one)) for one in valid)
 
 
 class Serving:
@@ -73,14 +68,15 @@ class Serving:
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._senders = Senders(self._client, self._results.put)
         self._served: dict[UUID, Served] = {}
-        self._lease = min(LEASE, settings.LEASE_SECONDS)
-        self._days = settings.WEBHOOK_DAYS
-        self._next_look = self._next_tick = self._next_flush = self._next_forget = self._next_lease = 0.0
+        self._lease, self._days = min(LEASE, settings.LEASE_SECONDS), settings.WEBHOOK_DAYS
+        self._alone = LeftAlone()
+        self._next_look = self._next_tick = self._next_fill = self._next_flush = self._next_lease = 0.0
+        self._next_forget = 0.0
 
     def run(self) -> None:
         """Serve endpoints until told to stop, then write what is known and give them back."""
         while not self._stop.is_set():
-            self._wait()
+            self._guarded(self._wait)
             self._guarded(self._turn)
         end = time.monotonic() + LAST_ANSWERS
         while self._senders.busy and time.monotonic() < end:
@@ -102,11 +98,16 @@ class Serving:
         except DatabaseUnavailable as error:
             self._services.outages.failed("webhooks", error)
             self._stop.wait(LOOK)
+        except Exception:  # it ends neither the thread nor the worker, which sends mail
+            log.exception("webhooks_failed", extra={"retry_in": LOOK})
+            self._stop.wait(LOOK)
 
     def _wait(self) -> None:
         due = min(self._next_look, self._next_tick) if self._served else self._next_look
         if any(one.changes.done or one.changes.state or one.changes.attempts for one in self._served.values()):
             due = min(due, self._next_flush)
+        if any(self._may_read(one, track) for one in self._served.values() if not one.paused for track in one.tracks):
+            due = min(due, self._next_fill)
         self._take_results(max(0.0, due - time.monotonic()))
 
     def _take_results(self, seconds: float) -> None:
@@ -115,12 +116,18 @@ class Serving:
             result = self._results.get(timeout=min(seconds, LOOK)) if seconds else self._results.get_nowait()
             while True:
                 self._senders.busy -= 1
-                result.served.returned(result.tried, result.left, self._days)
+                self._returned(result)
                 for shown, n in Counter(_COUNTED[verdict(one)] for _, one in result.tried).items():
                     self._services.counters.add(WEBHOOKS, shown, n=n)
                 result = self._results.get_nowait()
         except queue.Empty:
             return
+
+    def _returned(self, result: Result) -> None:
+        one = result.served
+        its = partial(one.returned, result.tried, result.left, self._days)
+        if one.to.endpoint_id in self._served and not self._alone.do((one.to.endpoint_id, "endpoint"), its):
+            self._served.pop(one.to.endpoint_id, None)  # it begins again at its place
 
     def _turn(self) -> None:
         now = time.monotonic()
@@ -155,13 +162,14 @@ class Serving:
             held = progress.held(session, self._owner)
             changed = [one for one, (lease, at) in held.items() if self._differs(one, lease, at)]
             rows = progress.endpoints(session, changed) if changed else []
-            retries = progress.due_retries(session, self._owner) if held else []
+            able = [one for one in held if one in self._served and not self._served[one].paused_now]
+            retries = progress.due_retries(session, able) if able else []
             replays = progress.replays(session, self._owner) if held else []
         self._give_up(self._served.keys() - held.keys())
         for row in rows:
-            self._take(row)
+            self._alone.do((row.id, "endpoint"), partial(self._take, row))
         for row in retries:
-            self._retry(row)
+            self._alone.do((row.id, "retry"), partial(self._retry, row))
         self._take_replays(replays)
 
     def _give_up(self, gone: Collection[UUID]) -> None:
@@ -200,8 +208,6 @@ class Serving:
         one = self._served.get(row.endpoint_id)
         if one is None or row.id in one.retrying:
             return
-        if one.paused_until is not None and datetime.now(UTC) < one.paused_until:
-            return
         place = Position(row.position, row.event_id)
         with self._db.read(row.tenant_id) as session:
             event = progress.event_at(session, row.tenant_id, place)
@@ -236,25 +242,36 @@ class Serving:
 
     def _fill(self) -> None:
         """Read events for endpoints that have few waiting. A paused one gets only those that try it."""
-        now = datetime.now(UTC)
+        now, began = datetime.now(UTC), time.monotonic()
         for one in self._served.values():
             paused = one.paused_until is not None
             if one.paused_until is not None and (now < one.paused_until or one.waiting or one.in_flight):
                 continue
             for track in one.tracks:
-                if not track.exhausted and len(one.waiting) < LOW and len(track.items) < MOST_BEYOND:
-                    self._read(one, track, PROBES * 2 if paused else BATCH)
+                if self._may_read(one, track):
+                    read_ = partial(self._read, one, track, PROBES * 2 if paused else BATCH)
+                    self._alone.do((one.to.endpoint_id, track.cause), read_)
             one.settle()
             if paused and not one.waiting:  # nothing is there to try it with; the next failure pauses it again
                 one.paused_until = None
+        ended = time.monotonic()
+        self._next_fill = ended + (ended - began)  # who is far behind leaves half the time to others
+
+    def _may_read(self, one: Served, track: Track) -> bool:
+        more = not track.exhausted and len(one.waiting) < LOW and len(track.items) < MOST_BEYOND
+        return more and not self._alone.holds((one.to.endpoint_id, track.cause))
 
     def _read(self, one: Served, track: Track, limit: int) -> None:
-        filters = NO_FILTERS
-        if track is one.replay and one.replay_times is not None:
-            filters = Filters(begin=one.replay_times[0], end=one.replay_times[1])
+        filters, searched = NO_FILTERS, None
         with self._db.read(one.tenant_id) as session:
-            events = read(session, one.tenant_id, track.read_to, limit, filters=filters, until=track.until)
-        one.add(track.add(events, [one.wants(event) for event in events], limit))
+            if track is one.replay and one.replay_times is not None:
+                filters = Filters(begin=one.replay_times[0], end=one.replay_times[1])
+                searched = place_after(session, one.tenant_id, track.read_to, SEARCHED)
+                if searched is not None and track.until is not None and searched >= track.until:
+                    searched = None
+            until = searched or track.until
+            events = read(session, one.tenant_id, track.read_to, limit, filters=filters, until=until)
+        one.add(track.add(events, [one.wants(event) for event in events], limit, searched))
 
     def _dispatch(self) -> None:
         """Give waiting events to the senders: in turns, and not all of them to slow endpoints."""

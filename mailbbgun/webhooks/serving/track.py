@@ -45,15 +45,22 @@ class Track:
             self.items.popleft()
         return self.items[0].before if self.items else self.read_to
 
-    def add(self, events: Sequence[LoggedEvent], wanted: Sequence[bool], limit: int) -> list[Item]:
-        """Note the events that a read of at most ``limit`` has found; return those that are to be sent."""
+    def add(
+        self, events: Sequence[LoggedEvent], wanted: Sequence[bool], limit: int, searched: Position | None = None
+    ) -> list[Item]:
+        """Note the events that a read of at most ``limit`` has found; return those that are to be sent.
+
+        ``searched``: the read went only up to this place; None: to the end.
+        """
         added = []
         for event, is_wanted in zip(events, wanted, strict=True):
             if is_wanted:
                 added.append(Item(event, self.read_to, self.cause))
             self.read_to = event.position
         self.items += added
-        self.exhausted = len(events) < limit
+        self.exhausted = len(events) < limit and searched is None
+        if searched is not None and len(events) < limit:
+            self.read_to = searched
         return added
 
     def trim(self) -> None:
