@@ -70,12 +70,12 @@ class Follower:
 
         An event that cannot be counted, as one of a later version, stops the figures of its tenant, and no mail.
         """
-        waiting, looked = self._behind(), time.monotonic()
+        waiting, looked = self._waiting(), time.monotonic()
         while waiting and not stop.is_set():
             # One turn each, so that a tenant that is far behind does not make the others wait.
             waiting = [one for one in waiting if not stop.is_set() and self._rested(one, stop)]
             if waiting and time.monotonic() - looked > LOOK_SECONDS:  # nor those that have events since
-                waiting, looked = self._behind(), time.monotonic()
+                waiting, looked = self._waiting(), time.monotonic()
 
     def turn(self, tenant_id: UUID) -> bool:
         """Count the next events of a tenant; return whether there may be more for this process to count."""
@@ -95,13 +95,16 @@ class Follower:
                 with self._database.write() as session:
                     more = repo.forget_old(session, interval, before)
 
-    def _behind(self) -> list[UUID]:
-        """Return the tenants that have events which are not counted, without those that are left alone."""
+    def _waiting(self) -> list[UUID]:
+        """Return the tenants that are behind, without those that are left alone."""
         now = time.monotonic()
+        return [one for one in self._behind() if self._failed.get(one, 0.0) <= now]
+
+    def _behind(self) -> list[UUID]:
+        """Return the tenants that have events which are not counted."""
         with self._database.read() as session:
             known = cursors.places(session, CURSOR)
-            tenants = [one for one in session.scalars(select(Tenant.id)) if self._failed.get(one, 0.0) <= now]
-            places = {one: known.get(one, START) for one in tenants}
+            places = {one: known.get(one, START) for one in session.scalars(select(Tenant.id))}
             return reading.tenants_with_events_after(session, places)
 
     def _rested(self, tenant_id: UUID, stop: threading.Event) -> bool:

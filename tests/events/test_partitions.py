@@ -57,10 +57,13 @@ def test_months_are_made_ahead_and_take_what_the_default_partition_has(services,
     monkeypatch.setattr(partitions, "AHEAD_DAYS", 150)
     made = make_ahead(db)
     found = names(db)
-    assert made == len(set(found) - before) >= 3
+    assert made == len(set(found) - before) >= 2  # three, but on the first days of some months
     assert found["events_default"] == 1
     assert sum(found.values()) == 4 == len(read(db))
     assert make_ahead(db) == 0
+    with db.write() as session:  # as if the service had been away for longer than EVENT_DAYS
+        session.execute(text(f"DROP TABLE {', '.join(one for one in found if one != 'events_default')}"))
+    assert make_ahead(db) >= 5
 
 
 def test_a_month_that_is_in_use_is_made_later(services, monkeypatch):

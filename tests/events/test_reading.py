@@ -12,9 +12,11 @@ import pytest
 from sqlalchemy import delete, insert, text, update
 
 from mailbbgun.batches.models import BATCHES
+from mailbbgun.core.errors import InvalidInput
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id, new_ids
 from mailbbgun.database.db import Database
 from mailbbgun.events import batched, cursors, log, reading
+from mailbbgun.events.following import cursor
 from mailbbgun.events.kinds import ATTEMPTED, Kind
 from mailbbgun.events.models import EVENTS, POSITIONS
 from mailbbgun.events.reading import START, Filters, Position
@@ -39,6 +41,11 @@ def append(db: Database, *events: dict) -> None:
 def read(db: Database, after: Position = START, limit: int = 1000, tenant: UUID = DEFAULT_TENANT, **how):
     with db.read() as session:
         return reading.read(session, tenant, after, limit, **how)
+
+
+def place_after(db: Database, after: Position, number: int) -> Position | None:
+    with db.read() as session:
+        return reading.place_after(session, DEFAULT_TENANT, after, number)
 
 
 def read_back(db: Database, before: Position | None = None, limit: int = 1000, **how):
@@ -259,3 +266,17 @@ def test_many_processes_write_and_a_reader_meets_each_event_once_in_one_order(se
     with services.db.read() as session:
         everything = session.execute(text("SELECT id FROM events ORDER BY position, id")).scalars().all()
     assert [UUID(str(one)) for one in everything] == seen
+
+
+def test_a_cursor_may_stay_where_events_were_that_are_deleted_and_places_are_counted_in_events(services) -> None:
+    append(services.db, *(of_message() for _ in range(5)))
+    places = [one.position for one in read(services.db)]
+    assert [place_after(services.db, START, n) for n in (1, 5, 6)] == [places[0], places[4], None]
+    assert place_after(services.db, places[1], 2) == places[3]
+    with services.db.write() as session:
+        cursor.put(session, DEFAULT_TENANT, "mine", str(places[3]))
+        session.execute(delete(EVENTS))
+    with services.db.write() as session:
+        assert cursor.acknowledge(session, DEFAULT_TENANT, "mine", str(places[3]))["position"] == str(places[3])
+        with pytest.raises(InvalidInput):
+            cursor.acknowledge(session, DEFAULT_TENANT, "mine", str(places[4]))

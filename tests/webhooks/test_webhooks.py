@@ -192,12 +192,19 @@ def test_wrong_webhooks_are_refused_with_a_sentence_about_the_field(running: Ser
 
 
 def test_endpoints_that_never_answer_do_not_delay_another(running: Service, receiver: WebhookReceiver) -> None:
-    asked = threading.Event()
+    asked, lock = threading.Event(), threading.Lock()
+    waiting: set[socket.socket] = set()
+    most = [0]
 
     def silence(silent: Receiver, connection: socket.socket) -> None:
         silent.read(connection)
         asked.set()
-        silent.stopped.wait(PATIENCE)
+        with lock:
+            waiting.add(connection)
+            most.append(len(waiting))
+        connection.recv(1)  # until the request is given up
+        with lock:
+            waiting.remove(connection)
 
     with Receiver(silence) as silent, webhook(running, receiver, kinds=["delivered"]):
         slow = [call(running, "POST", "/webhooks", {"url": silent.url()}).json()["id"] for _ in range(3)]
@@ -205,7 +212,7 @@ def test_endpoints_that_never_answer_do_not_delay_another(running: Service, rece
         until(asked.is_set)
         send(running, "quick@example.test", 20)
         until(lambda: receiver.acknowledged() == 25)
-        # Two requests at once go to each that is silent. None had an answer when the others had all their events.
-        assert silent.connections <= 2 * 2 * len(slow)  # on a slow machine a second round may have begun
+        # Two requests at once go to each that is silent. Twice as many are seen while the ends of some are not.
+        assert max(most) <= 2 * 2 * len(slow)
         for identifier in slow:
             assert call(running, "DELETE", f"/webhooks/{identifier}").status_code == 204
