@@ -76,7 +76,7 @@ class Serving:
     def run(self) -> None:
         """Serve endpoints until told to stop, then write what is known and give them back."""
         while not self._stop.is_set():
-            self._guarded(self._wait)
+            self._wait()
             self._guarded(self._turn)
         end = time.monotonic() + LAST_ANSWERS
         while self._senders.busy and time.monotonic() < end:
