@@ -11,15 +11,17 @@ from collections import Counter
 from collections.abc import Callable
 from uuid import UUID
 
-from mailbbgun.core.errors import DatabaseUnavailable, RateLimited
+from mailbbgun.core.errors import DatabaseUnavailable, RateLimited, TookTooLong
 from mailbbgun.database.db import Database
-from mailbbgun.events.following.pages import Asked, Page, page
+from mailbbgun.events.following.pages import PAGE_SECONDS, Asked, Page, page
 from mailbbgun.events.reading import Position, tenants_with_events_after
 
 #: Seconds between two looks.
 LOOK_SECONDS = 0.25
-#: Requests of one API key that may wait in one process at once, and of all.
-MOST_OF_KEY, MOST = 10, 1000
+#: Requests of one API key that may wait in one process at once, those of one tenant, and all.
+MOST_OF_KEY, MOST_OF_TENANT, MOST = 10, 100, 1000
+#: Seconds that the database may take for one look. A request that needs longer is ended, and looks by itself.
+LONGEST_LOOK = 1.0
 
 log = logging.getLogger("mailbbgun.events")
 
@@ -55,7 +57,7 @@ class EventWait:
         return self._page or self._watch.look(self.asked)
 
     def end(self, found: Page | None) -> None:
-        """End the wait; None: the database was away."""
+        """End the wait; None: nobody could look, so the request looks once more by itself."""
         self._page = found
         self._over.set()
         if self._then is not None:
@@ -69,17 +71,20 @@ class EventWatch:
         self._database = database
         self._lock = threading.Lock()
         self._waiting: list[EventWait] = []
-        self._reserved: Counter[UUID] = Counter()
+        self._reserved: Counter[UUID] = Counter()  # by key
+        self._of_tenants: Counter[UUID] = Counter()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
     def wait_for(self, key: UUID, asked: Asked, seconds: float) -> EventWait:
         """Return a wait that has not begun. Raises :class:`RateLimited` if too many requests wait."""
         with self._lock:
-            if self._reserved[key] >= MOST_OF_KEY or self._reserved.total() >= MOST:
-                why = f"At most {MOST_OF_KEY} requests of an API key wait for events at once."
+            its = self._reserved[key], self._of_tenants[asked.tenant_id]
+            if its[0] >= MOST_OF_KEY or its[1] >= MOST_OF_TENANT or self._reserved.total() >= MOST:
+                why = f"At most {MOST_OF_KEY} requests of an API key wait for events at once, "
+                why += f"and {MOST_OF_TENANT} of a tenant."
                 raise RateLimited(why, limit=MOST_OF_KEY, retry_after=1)
-            self._reserved[key] += 1
+            self._count(key, asked.tenant_id, 1)
         return EventWait(self, key, asked, seconds)
 
     def add(self, wait: EventWait) -> None:
@@ -90,10 +95,10 @@ class EventWatch:
                 self._thread = threading.Thread(target=self._run, name="event-watch", daemon=True)
                 self._thread.start()
 
-    def look(self, asked: Asked) -> Page:
-        """Return a page of the log. Raises :class:`DatabaseUnavailable`."""
+    def look(self, asked: Asked, seconds: float = PAGE_SECONDS) -> Page:
+        """Return a page of the log. Raises :class:`DatabaseUnavailable`, and :class:`TookTooLong`."""
         with self._database.read(asked.tenant_id, tests_only=asked.tests_only) as session:
-            return page(session, asked)
+            return page(session, asked, seconds)
 
     def close(self) -> None:
         """End all waits."""
@@ -113,8 +118,14 @@ class EventWatch:
             except DatabaseUnavailable as error:
                 log.debug("event_watch: %s", error)  # who needs the database tells of it
                 waiting = [one for one in waiting if one.until <= time.monotonic()]
-                for one in self._taken(waiting):
-                    one.end(None)
+                self._give_up(waiting)
+            except Exception:  # a fault of ours: these answer with it, and later ones are looked for all the same
+                log.exception("event_watch_broken")
+                self._give_up(waiting)
+
+    def _give_up(self, waiting: list[EventWait]) -> None:
+        for one in self._taken(waiting):
+            one.end(None)
 
     def _look_for(self, waiting: list[EventWait]) -> None:
         places: dict[UUID, Position] = {}
@@ -126,7 +137,11 @@ class EventWatch:
         now = time.monotonic()
         for one in waiting:
             if one.asked.tenant_id in found or one.until <= now:
-                seen = self.look(one.asked)
+                try:
+                    seen = self.look(one.asked, LONGEST_LOOK)
+                except TookTooLong:
+                    self._give_up([one])
+                    continue
                 one.asked = one.asked._replace(after=seen.next)  # what does not match is not looked at again
                 if seen.events or one.until <= now:
                     for each in self._taken([one]):
@@ -138,5 +153,12 @@ class EventWatch:
             gone = [one for one in ended if one in self._waiting]
             self._waiting = [one for one in self._waiting if one not in gone]
             for one in gone:
-                self._reserved[one.key] -= 1
+                self._count(one.key, one.asked.tenant_id, -1)
         return gone
+
+    def _count(self, key: UUID, tenant_id: UUID, change: int) -> None:
+        """Count a wait that begins or ends. The lock is held."""
+        for counts, its in ((self._reserved, key), (self._of_tenants, tenant_id)):
+            counts[its] += change
+            if not counts[its]:
+                del counts[its]  # else there would be an entry for each key that ever waited
