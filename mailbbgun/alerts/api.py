@@ -126,6 +126,7 @@ def silence(wanted: dict[str, Any], alert_id: UUID) -> Any:
 @blueprint.alt_response(403, description=_FORBIDDEN)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(409, description="The alert tells nobody.")
+@blueprint.alt_response(429, description="Too many alerts were tested just now.")
 @needs(Scope.ALERTS)
 def try_out(_: dict[str, Any], alert_id: UUID) -> Any:
     """Send a notice that says it is a test, on each channel of an alert"""

@@ -1,7 +1,7 @@
 """Checks, makes and changes rules."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from mailbbgun.alerts.notices import TEST
 from mailbbgun.alerts.state import State
 from mailbbgun.core.addresses import address
 from mailbbgun.core.caller import Caller, Scope
-from mailbbgun.core.errors import Conflict, Forbidden, InvalidInput, NotFound
+from mailbbgun.core.errors import Conflict, Forbidden, InvalidInput, NotFound, RateLimited
 from mailbbgun.core.ids import new_id
 from mailbbgun.core.net import Allowed, Guard
 from mailbbgun.database.db import db_now
@@ -26,6 +26,8 @@ from mailbbgun.tenants import repo as tenants
 
 #: Most rules of a tenant.
 MOST = 100
+#: Tests of a tenant's rules within so many seconds, at most. Their mail counts against no quota.
+MOST_TRIED, TRY_SECONDS = 10, 60
 
 #: Seconds that a figure must be beyond its threshold, or back, if a rule does not say.
 FOR_SECONDS, RESOLVE_SECONDS = 60, 60
@@ -86,10 +88,15 @@ def silence(session: Session, who: Caller, alert: Alert, until: datetime | None)
 def try_out(session: Session, who: Caller, alert: Alert) -> int:
     """Make a notice that says it is a test, for each channel of a rule; return how many.
 
-    Raises :class:`Forbidden`, and :class:`Conflict` if the rule has no channels.
+    Raises :class:`Forbidden`, :class:`RateLimited`, and :class:`Conflict` if the rule has no channels.
     """
     check_may(who, all_tenants=alert.all_tenants)
+    tenants.lock(session, who.tenant_id)
     now = session.scalars(select(db_now())).one()
+    since = datetime.now(UTC) - timedelta(seconds=TRY_SECONDS)
+    if repo.tried(session, who.tenant_id, since) >= MOST_TRIED:
+        why = f"{MOST_TRIED} alerts were tested within {TRY_SECONDS} seconds, which is the most."
+        raise RateLimited(why, limit=MOST_TRIED, retry_after=TRY_SECONDS)
     made = evaluate.make(session, alert, TEST, new_id(), [], [], now, now)
     if not made:
         raise Conflict("This alert tells nobody: give it emails, a slack_channel or a webhook_url first.")

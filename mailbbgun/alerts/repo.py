@@ -9,7 +9,9 @@ from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from mailbbgun.alerts.models import ALERTS, INCIDENTS, NOTICES, Alert, Incident, Notice
+from mailbbgun.alerts.notices import TEST
 from mailbbgun.alerts.state import State
+from mailbbgun.core.ids import first_id_at
 from mailbbgun.database.db import db_now
 
 _A, _I, _N = ALERTS.c, INCIDENTS.c, NOTICES.c
@@ -131,6 +133,12 @@ def claim_notice(session: Session, channels: Collection[str], seconds: float) ->
 def notice(session: Session, tenant_id: UUID, notice_id: UUID) -> Notice | None:
     """Return a notice of a tenant."""
     return session.scalar(select(Notice).where(Notice.tenant_id == tenant_id, Notice.id == notice_id))
+
+
+def tried(session: Session, tenant_id: UUID, since: datetime) -> int:
+    """Return how many tests of a tenant's rules there were since a moment."""
+    its = (_N.tenant_id == tenant_id, _N.id >= first_id_at(since), _N.about == TEST)
+    return session.scalar(select(func.count(_N.change_id.distinct())).where(*its)) or 0
 
 
 def message_of(session: Session, tenant_id: UUID, change_id: UUID, channel: str) -> UUID | None:

@@ -2,11 +2,12 @@
 
 import logging
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mailbbgun.counters.counters import Counters
-from mailbbgun.counters.files import OwnFile
+from mailbbgun.counters.files import OwnFile, read
 
 #: Seconds between two looks whether anything was counted.
 WRITE_SECONDS = 1.0
@@ -36,6 +37,8 @@ class Keeper:
     def start(self) -> None:
         """Begin to write. Call it once, in the process that counts: after a fork, not before."""
         self.write()
+        with suppress(OSError):  # which is logged above
+            read(self._folder, (self._role,))  # it adds up those that have ended: maybe nobody ever scrapes
         self._thread = threading.Thread(target=self._run, name="counts", daemon=True)
         self._thread.start()
 

@@ -45,6 +45,7 @@ def timeline(page: dict[str, Any], message_id: UUID) -> Any:
 @blueprint.route("/events", tags=["events"])
 @blueprint.arguments(LogQuery, location="query")
 @blueprint.alt_response(404, description="No such cursor.")
+@blueprint.alt_response(503, description="It takes the database too long to find such events.")
 @blueprint.response(200, LogPage)
 @needs(Scope.READ, tests=True)
 def log(query: dict[str, Any]) -> Any:

@@ -65,6 +65,10 @@ def test_rules_are_made_once_changed_silenced_listed_and_deleted(door: Door) -> 
     assert door.call("POST", f"{path}/silence").json()["silenced_until"] > until
     door.call("PATCH", path, json={"emails": []})
     assert door.call("POST", f"{path}/test").status_code == 409
+    door.call("PATCH", path, json={"emails": ["ops@example.com"]})
+    tests = [door.call("POST", f"{path}/test") for _ in range(11)]
+    assert [one.status_code for one in tests] == [202] * 10 + [429]
+    assert "10 alerts were tested within 60 seconds" in tests[-1].text
     listed = door.get("/alerts", limit=1000)
     assert shown["id"] in [one["id"] for one in listed["alerts"]]
     assert listed["count"] == len(listed["alerts"])

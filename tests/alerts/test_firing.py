@@ -1,6 +1,7 @@
 """Alerts from door to mailbox: each kind fires and resolves, and each change is told once."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -95,7 +96,8 @@ def queue(service: Watched) -> None:
     service.sql("UPDATE messages SET send_at = NULL WHERE status = 'PENDING' AND send_at IS NOT NULL")
     due = "UPDATE deliveries SET lane = 'nowhere', next_attempt_at = :at WHERE address LIKE 'due-%'"
     service.sql(due, at=service.moment(-3600))
-    assert "- 20 deliveries since" in service.text(service.fired("queue_depth"))
+    # The mail about the other alert may be due at this moment, too.
+    assert re.search("- 2[01] deliveries since", service.text(service.fired("queue_depth")))
     service.fired("queue_age")
     service.call("DELETE", f"/messages/{waiting}")
     service.resolved("queue_depth")

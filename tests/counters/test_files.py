@@ -152,3 +152,14 @@ def test_a_folder_that_cannot_be_written_is_logged_once_and_harms_nothing(
     wait_until(lambda: accepted(read(tmp_path / "metrics", [API])) == 2, "the counts")
     keeper.close()
     assert accepted(read(tmp_path / "metrics", [API])) == 2
+
+
+def test_files_of_ended_processes_are_added_up_although_nobody_scrapes(tmp_path: Path) -> None:
+    for _ in range(4):
+        counters = Counters()
+        counters.add(ACCEPTED, "normal")
+        keeper = Keeper(counters, tmp_path, API)
+        keeper.start()
+        keeper.close()
+    assert len(list(tmp_path.glob("api-*.lock"))) == 1
+    assert accepted(read(tmp_path, [API])) == 4

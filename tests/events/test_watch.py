@@ -1,37 +1,56 @@
-"""Requests that wait for events: what fails for one of them fails for no other."""
+"""Requests that wait for events: one that cannot be served does not keep the others, or later ones, waiting."""
 
 from uuid import UUID
 
-from sqlalchemy import update
+import pytest
 
+from mailbbgun.core.errors import RateLimited, TookTooLong
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
+from mailbbgun.events.following import watch
 from mailbbgun.events.following.pages import Asked
-from mailbbgun.events.following.watch import EventWatch
-from mailbbgun.events.models import EVENTS
+from mailbbgun.events.following.watch import MOST_OF_KEY, MOST_OF_TENANT, EventWatch
 from mailbbgun.events.reading import START
+from mailbbgun.services import Services
 from tests.accept.conftest import services as services  # the fixture
-from tests.events.test_reading import OTHER, append, of_message
+from tests.events.test_reading import append, of_message
 from tests.waiting import PATIENCE
 
+ASKED = Asked(DEFAULT_TENANT, 10, after=START)
 
-def test_requests_wait_on_though_the_log_of_another_tenant_cannot_be_read(services) -> None:
-    append(services.db, of_message(tenant=OTHER))
-    with services.db.write() as session:
-        session.execute(update(EVENTS).where(EVENTS.c.tenant_id == OTHER).values(kind="of_a_later_version"))
-    watch = EventWatch(services.db)
-    broken = watch.wait_for(new_id(), Asked(OTHER, 10, after=START), PATIENCE)
-    right = watch.wait_for(new_id(), Asked(DEFAULT_TENANT, 10, after=START), PATIENCE)
-    for one in (broken, right):
-        one.begin(lambda: None)
-    assert broken._over.wait(PATIENCE)
-    assert not broken.ended  # whoever asks is told why, by asking once more
+
+def test_a_fault_ends_the_waits_it_is_about_and_no_later_ones(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed, key = EventWatch(services.db), new_id()
     append(services.db, of_message())
-    assert right._over.wait(PATIENCE)
-    assert [one.tenant_id for one in right.result().events] == [DEFAULT_TENANT]
-    watch.close()
+    with monkeypatch.context() as broken:
+        broken.setattr(watch, "tenants_with_events_after", lambda *_: 1 / 0)
+        waits = [followed.wait_for(key, ASKED, PATIENCE) for _ in range(MOST_OF_KEY)]
+        with pytest.raises(RateLimited, match="At most 10 requests"):
+            followed.wait_for(key, ASKED, PATIENCE)
+        assert [len(one.result().events) for one in waits] == [1] * MOST_OF_KEY  # each looks by itself
+    # A look that takes too long ends its own wait, and the request looks by itself.
+    monkeypatch.setattr(EventWatch, "look", _slow(EventWatch.look))
+    assert len(followed.wait_for(key, ASKED, PATIENCE).result().events) == 1
+    followed.close()
 
 
-def test_a_wait_that_begins_after_the_end_ends_at_once(services) -> None:
-    watch = EventWatch(services.db)
-    watch.close()
-    assert watch.wait_for(UUID(int=1), Asked(DEFAULT_TENANT, 10, after=START), PATIENCE).result().events == []
+def _slow(look):
+    def slowly(self, asked, seconds=PATIENCE):
+        if seconds == watch.LONGEST_LOOK:
+            raise TookTooLong("as the database does")
+        return look(self, asked, seconds)
+
+    return slowly
+
+
+def test_many_keys_of_a_tenant_leave_room_to_other_tenants(services: Services) -> None:
+    followed = EventWatch(services.db)
+    waits = [followed.wait_for(new_id(), ASKED, PATIENCE) for _ in range(MOST_OF_TENANT)]
+    with pytest.raises(RateLimited, match="100 of a tenant"):
+        followed.wait_for(new_id(), ASKED, PATIENCE)
+    other = followed.wait_for(new_id(), ASKED._replace(tenant_id=UUID(int=7)), PATIENCE)
+    for one in (*waits, other):
+        followed.add(one)
+    followed.close()
+    assert followed.wait_for(new_id(), ASKED, PATIENCE)

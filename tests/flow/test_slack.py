@@ -30,7 +30,7 @@ def service(
     if request.param == "postgresql":
         server = request.getfixturevalue("postgresql")
         environment["MAILBBGUN_DATABASE_URL"] = server.url(server.create_database())
-    given = {"SLACK_API_URL": slack.api_url, "SLACK_TIMEOUT": 1, "REFUSED_PAUSE_SECONDS": 1}
+    given = {"SLACK_API_URL": slack.api_url, "SLACK_TIMEOUT": 5, "REFUSED_PAUSE_SECONDS": 1}
     with Tried(load(environment), **given) as started:
         started.start_worker()
         for account in (
@@ -214,6 +214,9 @@ def test_a_webhook_is_at_slack_and_a_limited_key_may_not(service: Tried) -> None
         "https://evil.example/services/T/B/x",
         "http://hooks.slack.com/services/T/B/x",
         "https://hooks.slack.com/",
+        "https://hooks.slack.com/services/T 1/B/x",
+        "https://hooks.slack.com/services/T\n/B/x",
+        "https://hooks.slack.com/services/T/B/é",
     ):
         status, said = ask(service, "POST", "/slack/accounts", {"name": "evil", "webhook_url": url})
         assert status == 400, url

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from mailbbgun.core.errors import InvalidInput
+from mailbbgun.database.deadline import at_most
 from mailbbgun.events.reading import (
     NO_FILTERS,
     START,
@@ -21,6 +22,11 @@ from mailbbgun.events.reading import (
 
 #: Words for places: before the first event, and after the last one.
 FIRST, LAST = "start", "end"
+
+#: Seconds that the database may take for one page: few of a long log may match.
+PAGE_SECONDS = 10.0
+
+_TOO_SLOW = "It takes the database longer than {:g} s to find these events; narrow the list by `since` and `until`."
 
 
 class Asked(NamedTuple):
@@ -45,8 +51,13 @@ class Page(NamedTuple):
         return {"events": [shown(one) for one in self.events], "next": None if self.next is None else str(self.next)}
 
 
-def page(session: Session, asked: Asked) -> Page:
-    """Return the events that are asked for."""
+def page(session: Session, asked: Asked, seconds: float = PAGE_SECONDS) -> Page:
+    """Return the events that are asked for. Raises :class:`TookTooLong` if the database needs more than ``seconds``."""
+    with at_most(session, seconds, _TOO_SLOW.format(seconds)):
+        return _page(session, asked)
+
+
+def _page(session: Session, asked: Asked) -> Page:
     how: dict[str, Any] = {"filters": asked.filters, "tests_only": asked.tests_only}
     if asked.after is None:
         events = read_back(session, asked.tenant_id, asked.before, asked.limit, **how)

@@ -13,16 +13,15 @@ from uuid import UUID
 
 from mailbbgun.core.errors import DatabaseUnavailable, RateLimited
 from mailbbgun.database.db import Database
-from mailbbgun.database.deadline import at_most
-from mailbbgun.events.following.pages import Asked, Page, page
+from mailbbgun.events.following.pages import PAGE_SECONDS, Asked, Page, page
 from mailbbgun.events.reading import Position, tenants_with_events_after
 
 #: Seconds between two looks.
 LOOK_SECONDS = 0.25
-#: Requests of one API key that may wait in one process at once, and of all.
-MOST_OF_KEY, MOST = 10, 1000
-#: Seconds that a look for one request may take: others wait behind it.
-LONGEST_LOOK = 5.0
+#: Requests of one API key that may wait in one process at once, those of one tenant, and all.
+MOST_OF_KEY, MOST_OF_TENANT, MOST = 10, 100, 1000
+#: Seconds that the database may take for one look. A request that needs longer is ended, and looks by itself.
+LONGEST_LOOK = 1.0
 
 log = logging.getLogger("mailbbgun.events")
 
@@ -58,7 +57,7 @@ class EventWait:
         return self._page or self._watch.look(self.asked)
 
     def end(self, found: Page | None) -> None:
-        """End the wait; None: it could not be found out, so :meth:`result` asks once more."""
+        """End the wait; None: nobody could look, so the request looks once more by itself."""
         self._page = found
         self._over.set()
         if self._then is not None:
@@ -72,17 +71,20 @@ class EventWatch:
         self._database = database
         self._lock = threading.Lock()
         self._waiting: list[EventWait] = []
-        self._reserved: Counter[UUID] = Counter()
+        self._reserved: Counter[UUID] = Counter()  # by key
+        self._of_tenants: Counter[UUID] = Counter()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
     def wait_for(self, key: UUID, asked: Asked, seconds: float) -> EventWait:
         """Return a wait that has not begun. Raises :class:`RateLimited` if too many requests wait."""
         with self._lock:
-            if self._reserved[key] >= MOST_OF_KEY or self._reserved.total() >= MOST:
-                why = f"At most {MOST_OF_KEY} requests of an API key wait for events at once."
+            its = self._reserved[key], self._of_tenants[asked.tenant_id]
+            if its[0] >= MOST_OF_KEY or its[1] >= MOST_OF_TENANT or self._reserved.total() >= MOST:
+                why = f"At most {MOST_OF_KEY} requests of an API key wait for events at once, "
+                why += f"and {MOST_OF_TENANT} of a tenant."
                 raise RateLimited(why, limit=MOST_OF_KEY, retry_after=1)
-            self._reserved[key] += 1
+            self._count(key, asked.tenant_id, 1)
         return EventWait(self, key, asked, seconds)
 
     def add(self, wait: EventWait) -> None:
@@ -95,20 +97,18 @@ class EventWatch:
                 thread.start()
                 self._thread = thread
         if closed:
-            self._end([wait])
+            self._give_up([wait])
 
-    def look(self, asked: Asked) -> Page:
-        """Return a page of the log. Raises :class:`DatabaseUnavailable`, :class:`TookTooLong`."""
-        with (
-            self._database.read(asked.tenant_id, tests_only=asked.tests_only) as session,
-            at_most(session, LONGEST_LOOK, "It takes the database too long to find events that match."),
-        ):
-            return page(session, asked)
+    def look(self, asked: Asked, seconds: float = PAGE_SECONDS) -> Page:
+        """Return a page of the log. Raises :class:`DatabaseUnavailable`, and :class:`TookTooLong`."""
+        with self._database.read(asked.tenant_id, tests_only=asked.tests_only) as session:
+            return page(session, asked, seconds)
 
     def close(self) -> None:
         """End all waits."""
         self._closed.set()
-        self._end(self._waiting)
+        for one in self._taken(self._waiting):
+            one.end(None)
 
     def _run(self) -> None:
         while not self._closed.wait(LOOK_SECONDS):
@@ -121,10 +121,15 @@ class EventWatch:
                 self._look_for(waiting)
             except DatabaseUnavailable as error:
                 log.debug("event_watch: %s", error)  # who needs the database tells of it
-                self._end([one for one in waiting if one.until <= time.monotonic()])
-            except Exception:  # the thread goes on: all later requests wait by it
-                log.exception("event_watch_failed")
-                self._end(waiting)
+                waiting = [one for one in waiting if one.until <= time.monotonic()]
+                self._give_up(waiting)
+            except Exception:  # a fault of ours: these answer with it, and later ones are looked for all the same
+                log.exception("event_watch_broken")
+                self._give_up(waiting)
+
+    def _give_up(self, waiting: list[EventWait]) -> None:
+        for one in self._taken(waiting):
+            one.end(None)
 
     def _look_for(self, waiting: list[EventWait]) -> None:
         places: dict[UUID, Position] = {}
@@ -137,20 +142,17 @@ class EventWatch:
         for one in waiting:
             if one.asked.tenant_id in found or one.until <= now:
                 try:
-                    seen = self.look(one.asked)
+                    seen = self.look(one.asked, LONGEST_LOOK)
                 except DatabaseUnavailable:
                     raise
                 except Exception as error:  # noqa: BLE001 - whoever asked gets it; the others go on
                     log.debug("event_watch: %r", error)
-                    self._end([one])
+                    self._give_up([one])
                     continue
                 one.asked = one.asked._replace(after=seen.next)  # what does not match is not looked at again
                 if seen.events or one.until <= now:
-                    self._end([one], seen)
-
-    def _end(self, waiting: list[EventWait], found: Page | None = None) -> None:
-        for one in self._taken(waiting):
-            one.end(found)
+                    for each in self._taken([one]):
+                        each.end(seen)
 
     def _taken(self, ended: list[EventWait]) -> list[EventWait]:
         """Take these out of the waiting ones; return those that were there."""
@@ -158,5 +160,12 @@ class EventWatch:
             gone = [one for one in ended if one in self._waiting]
             self._waiting = [one for one in self._waiting if one not in gone]
             for one in gone:
-                self._reserved[one.key] -= 1
+                self._count(one.key, one.asked.tenant_id, -1)
         return gone
+
+    def _count(self, key: UUID, tenant_id: UUID, change: int) -> None:
+        """Count a wait that begins or ends. The lock is held."""
+        for counts, its in ((self._reserved, key), (self._of_tenants, tenant_id)):
+            counts[its] += change
+            if not counts[its]:
+                del counts[its]  # else there would be an entry for each key that ever waited

@@ -37,6 +37,8 @@ def webhook_permitted(url: str, api_url: str) -> bool:
     """Say whether an incoming webhook may be there: at Slack, or where SLACK_API_URL is if that is elsewhere."""
     try:
         asked, api = urlsplit(url), urlsplit(api_url)
+        if not re.fullmatch("[!-~]+", url):  # urllib would send no request, and nobody could tell that from a lost one
+            return False
         if asked.username is not None or asked.password is not None or not asked.path.strip("/"):
             return False
         if asked.scheme == "https" and asked.hostname in WEBHOOK_HOSTS and asked.port in (None, 443):
