@@ -22,7 +22,7 @@ _SHOWN = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{32})")
 class Position(NamedTuple):
     """A place in the log of a tenant: that of an event, or before all. Positions compare as the log is ordered.
 
-    ``str(position)`` is a text for clients, to whom it says nothing.
+    ``str(position)`` is a text for clients. Texts sort as their positions do, and say nothing else.
     """
 
     number: int
@@ -30,7 +30,7 @@ class Position(NamedTuple):
 
     def __str__(self) -> str:
         """Return the text that :meth:`parse` reads."""
-        return f"{self.number:x}-{self.event_id.hex}"
+        return f"{self.number:016x}-{self.event_id.hex}"
 
     @classmethod
     def parse(cls, shown: str) -> "Position":

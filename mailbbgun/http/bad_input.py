@@ -276,6 +276,8 @@ def _number(field: fields.Field[Any], _: str) -> str:
     rule = next((one for one in field.validators if isinstance(one, validate.Range)), None)
     if rule is None:
         return what
+    if rule.min is not None and not rule.min_inclusive:
+        return f"{what} above {rule.min}" + ("" if rule.max is None else f", {_between(None, rule.max)}")
     return (
         f"{what} from {rule.min} to {rule.max}"
         if rule.min is not None and rule.max is not None

@@ -100,6 +100,11 @@ def test_a_log_is_read_in_pages_forwards_and_backwards_for_its_tenant_alone(serv
             Position.parse(wrong)
 
 
+def test_the_texts_of_positions_sort_as_the_log_is_ordered():
+    texts = [str(Position(number, UUID(int=7))) for number in (0, 9, 10, 44, 255, 4096, (1 << 63) - 1)]
+    assert texts == sorted(texts)
+
+
 def test_an_event_comes_with_what_is_known_of_its_message_and_outlives_it(services):
     db = services.db
     (message,), (delivery,) = store(db, "Ann@example.com", tags=["a"])

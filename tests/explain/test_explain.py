@@ -42,7 +42,9 @@ def test_the_ways_of_messages_are_explained(embedded_settings):
         assert [one["code"] for one in found["also"]] == ["waiting_for_retry"]
         told = json.loads(service.run("bin/mailbbgun", "message", "explain", paused, "--json"))
         assert told["deliveries"][0]["code"] == "account_paused"
-        assert "Account broken is paused" in service.run("bin/mailbbgun", "message", "explain", paused)
+        lines = service.run("bin/mailbbgun", "message", "explain", paused).splitlines()
+        assert "Account broken is paused" in lines[1]
+        assert lines[2].startswith("    Next try at")
 
 
 def test_mail_that_nobody_sends_is_explained(door, tag):

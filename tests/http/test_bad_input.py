@@ -23,6 +23,8 @@ class Sample(Schema):
     number = fields.Integer(strict=True, validate=validate.Range(0, 9))
     least = fields.Integer(strict=True, validate=validate.Range(min=1))
     real = fields.Float(validate=validate.Range(0.5, 2))
+    positive = fields.Float(validate=validate.Range(0, min_inclusive=False))
+    part = fields.Float(validate=validate.Range(0, 1, min_inclusive=False))
     flag = fields.Boolean()
     identifier = fields.UUID(data_key="id")
     choice = fields.String(validate=validate.OneOf(["red", "green", "blue"]))
@@ -60,6 +62,8 @@ def told(schema: Schema, given: object) -> dict[str, list[str]]:
         ({"number": True}, "number", "Must be an integer from 0 to 9; true is a boolean."),
         ({"least": 0}, "least", "Must be an integer, at least 1, not 0."),
         ({"real": 3}, "real", "Must be a number from 0.5 to 2, not 3."),
+        ({"positive": 0}, "positive", "Must be a number above 0, not 0."),
+        ({"part": 2}, "part", "Must be a number above 0, at most 1, not 2."),
         ({"real": "x"}, "real", 'Must be a number from 0.5 to 2; "x" is a string.'),
         ({"flag": "maybe"}, "flag", 'Must be true or false; "maybe" is a string.'),
         ({"id": "17"}, "id", f'Must be a UUID, such as {ID}, not "17".'),
@@ -86,8 +90,9 @@ def told(schema: Schema, given: object) -> dict[str, list[str]]:
         ({"txet": 1}, "txet", "Unknown field `txet`; did you mean `text`?"),
         ({"identifier": 1}, "identifier", "Unknown field `identifier`; did you mean `id`?"),
         ({"x\n": 1}, "x\n",
-            "Unknown field `x\\n`; the fields here are `text`, `number`, `least`, `real`, `flag`, `id`, "
-            "`choice`, `name`, `code`, `several`, `some`, `table`, `nested`, `at`, `odd`, `password` and `token`."),
+            "Unknown field `x\\n`; the fields here are `text`, `number`, `least`, `real`, `positive`, `part`, `flag`, "
+            "`id`, `choice`, `name`, `code`, `several`, `some`, `table`, `nested`, `at`, `odd`, `password` and "
+            "`token`."),
         ({"password": "S3CRET"}, "password", "Must have 2 to 4 characters, not 6."),
         ({"password": ["S3CRET"]}, "password", "Must be a string; what was given is a list."),
         ({"token": "S3CRET"}, "token", "Must be a list; what was given is a string."),

@@ -130,7 +130,7 @@ def explain(message_id: UUID, tenant: str, as_json: bool) -> None:
     for one in shown["deliveries"]:
         click.echo(f"{one['address']}: {one['status']}, {one['code']}")
         for cause in (one, *one["also"]):
-            click.echo(f"    {cause['text']} {cause['next']}")
+            click.echo(f"    {cause['text']}\n    {cause['next']}")
 
 
 @message.command()
