@@ -40,6 +40,7 @@ from mailbbgun.services import Services
 
 COLUMNS = ("subject", "type", "status", "seats", "email", "expires_at", "id")
 
+_quiet = click.option("--quiet", "-q", is_flag=True, help="Print the token and nothing else.")
 _feature = click.option("--feature", "features", multiple=True, help="What it enables; may be repeated.")
 _id = click.argument("licence_id", metavar="LICENCE", type=click.UUID)
 
@@ -69,17 +70,18 @@ def index(tenant: str, as_json: bool, **filters: str | None) -> None:
 @licence.command()
 @options_of(NewLicence(), "features", "notes")
 @_feature
+@_quiet
 @of_tenant
 @as_json
 @click.pass_context
-def issue(context: click.Context, /, tenant: str, as_json: bool, **_: Any) -> None:
+def issue(context: click.Context, /, tenant: str, quiet: bool, as_json: bool, **_: Any) -> None:
     """Issue a licence and print it with its token."""
     wanted = validated(NewLicence(), _given(context))
     with opened_for(tenant) as (services, tenant_id), as_usage_error():
         iss = issuing.issuer(services.settings)
         with services.db.write(tenant_id) as session:
             made = issuing.issue(session, services.vault, iss, tenant_id, new_id(), wanted)
-        _print(services, tenant_id, made.id, as_json)
+        _print(services, tenant_id, made.id, as_json, quiet=quiet)
 
 
 @licence.command()
@@ -96,10 +98,11 @@ def show(licence_id: UUID, tenant: str, as_json: bool) -> None:
 @_id
 @options_of(Renewal(), "features", "notes")
 @_feature
+@_quiet
 @of_tenant
 @as_json
 @click.pass_context
-def renew(context: click.Context, /, licence_id: UUID, tenant: str, as_json: bool, **_: Any) -> None:
+def renew(context: click.Context, /, licence_id: UUID, tenant: str, quiet: bool, as_json: bool, **_: Any) -> None:
     """Issue a licence in place of another one. What is not given is as before."""
     wanted = validated(Renewal(), _given(context))
     with opened_for(tenant) as (services, tenant_id), as_usage_error():
@@ -107,7 +110,7 @@ def renew(context: click.Context, /, licence_id: UUID, tenant: str, as_json: boo
         with services.db.write(tenant_id) as session:
             before = issuing.found(session, tenant_id, licence_id)
             made = issuing.renew(session, services.vault, iss, before, new_id(), wanted)
-        _print(services, tenant_id, made.id, as_json)
+        _print(services, tenant_id, made.id, as_json, quiet=quiet)
 
 
 @licence.command()
@@ -155,7 +158,7 @@ def rotate_key() -> None:
 def _given(context: click.Context) -> dict[str, Any]:
     """Return the fields that were typed."""
     given = {name: value for name, value in context.params.items() if value not in (None, ())}
-    given = {name: value for name, value in given.items() if name not in ("tenant", "as_json", "licence_id")}
+    given = {name: value for name, value in given.items() if name not in ("tenant", "quiet", "as_json", "licence_id")}
     return given | ({"features": list(given["features"])} if "features" in given else {})
 
 
@@ -164,14 +167,16 @@ def _values(session: Session, one: Licence) -> dict[str, Any]:
     return columns | {"status": standing(one, repo.now(session))}
 
 
-def _print(services: Services, tenant_id: UUID, licence_id: UUID, as_json: bool) -> None:
+def _print(services: Services, tenant_id: UUID, licence_id: UUID, as_json: bool, *, quiet: bool = False) -> None:
     with services.db.read(tenant_id) as session:
         found = issuing.found(session, tenant_id, licence_id)
         machines = repo.activations(session, tenant_id, found.root_id)
         token = services.vault.decrypt(found.token)
         values: Mapping[str, Any] = _values(session, found) | {"token": token, "activations": machines}
     shown: Any = FullLicence().dump(values)
-    if as_json:
+    if quiet:
+        click.echo(token)
+    elif as_json:
         print_json(shown)
     else:
         print_one(shown)
