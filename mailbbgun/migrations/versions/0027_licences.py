@@ -1,5 +1,7 @@
 """Adds licences, their signing keys, and the seats in use."""
 
+from uuid import UUID
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -12,7 +14,7 @@ branch_labels = None
 depends_on = None
 
 
-def _tenant() -> sa.Column[sa.Uuid]:
+def _tenant() -> sa.Column[UUID]:
     return sa.Column("tenant_id", sa.Uuid(), nullable=False, server_default=sa.text(f"'{DEFAULT_TENANT.hex}'"))
 
 
