@@ -34,6 +34,8 @@ from mailbbgun.http.provided import EXTENSION, provide
 from mailbbgun.http.refusals import Refusals
 from mailbbgun.http.uploads.admission import UPLOAD_SETTINGS, UploadRoutes, admit_uploads
 from mailbbgun.http.uploads.multipart import FormLimits
+from mailbbgun.licences import api as licences
+from mailbbgun.licences.limit import PublicRequests
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
 from mailbbgun.messages.publisher import Publisher
@@ -85,6 +87,7 @@ ROOMS = (
     domains,
     webhooks,
     alerts,
+    licences,
     tenants,
     metrics_api,
 )
@@ -97,11 +100,15 @@ _UNSUBSCRIBE = ("suppressions.ask_to_unsubscribe", "suppressions.unsubscribe_now
 #: The image and the links of tracked mail, whose URLs are signed.
 _TRACKED = ("tracking.opened", "tracking.clicked")
 
+#: What the customers of tenants ask about licences. Tokens are signed; how often an address may ask is bounded.
+_OF_LICENCES = tuple(f"licences.{one}" for one in ("verify", "activate", "heartbeat", "deactivate", "revoked", "jwks"))
+
 #: Endpoints that need no key: they show nobody's data, or their URL is signed.
 OPEN = (
     *_SERVICE,
     *_UNSUBSCRIBE,
     *_TRACKED,
+    *_OF_LICENCES,
     "attachments.put_upload",
     "assets.asset",
     "api-docs.openapi_json",
@@ -142,7 +149,8 @@ def assemble(app: Flask, settings: Settings, services: Services, database: Datab
     doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)
     to_slack = (SlackDoor(settings, services.db, acceptor), SlackTests(settings))
     readers = (ByHand(services), EventWatch(services.db), RunningExports(), failed)
-    others = (authenticator, rates, tests, hosts)
+    of_licences = PublicRequests(settings.LICENCE_REQUESTS_PER_MINUTE, settings.api_processes)
+    others = (authenticator, rates, tests, hosts, of_licences)
     provide(app, services, store, publisher, *doors, *to_slack, *readers, *others, *checks, *signing)
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require, shows_metrics_key(settings), failed.count)
     _take_uploads(app, settings)

@@ -117,6 +117,7 @@ def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         "MAILBBGUN_HOSTNAME": "mail.example.com",
         "MAILBBGUN_MAX_BODY_SIZE": str(MAX_BODY_SIZE),
         "MAILBBGUN_ALLOW_WEAK_DURABILITY": "true",
+        "MAILBBGUN_LICENCE_REQUESTS_PER_MINUTE": "0",
     }
     if request.param == "postgresql":
         server = request.getfixturevalue("postgresql")

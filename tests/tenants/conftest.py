@@ -48,12 +48,12 @@ def code(answer: requests.Response) -> tuple[int, str]:
 def opened(var: Path, processes: int, **settings: str) -> Iterator[Locked]:
     """An API of so many processes.
 
-    Wrong keys are not limited unless the settings say so.
+    Wrong keys and requests about licences are not limited unless the settings say so.
     """
     environment = {
         "VAR": str(var), "PORT": str(free_port()), "HOSTNAME": "mail.example.com", "ALLOW_WEAK_DURABILITY": "true",
         "AUTH_REQUIRED": "true", "API_PROCESSES": str(processes), "ENCRYPTION_KEYS": "A" * 43 + "=",
-        "UNAUTHORIZED_PER_MINUTE": "0",
+        "UNAUTHORIZED_PER_MINUTE": "0", "LICENCE_REQUESTS_PER_MINUTE": "0",
     } | settings  # fmt: skip
     locked = Locked(var, {f"MAILBBGUN_{name}": value for name, value in environment.items()})
     try:

@@ -51,6 +51,8 @@ class Owner:
         self.webhook = listening.json()["id"]
         watched = {"name": SECRET, "kind": "failure_rate", "emails": ["ops@example.com"]}
         self.alert = door.ask("POST", "/alerts", self.key["key"], json=watched).json()["id"]
+        sold = {"type": "standard", "subject": SECRET, "email": f"{SECRET}@example.com"}
+        self.licence = door.ask("POST", "/licences", self.key["key"], json=sold).json()["id"]
 
     @property
     def ids(self) -> dict[str, str]:
@@ -68,6 +70,7 @@ class Owner:
             "domain": self.domain["id"],
             "webhook_id": self.webhook,
             "alert_id": self.alert,
+            "licence_id": self.licence,
             "selector": self.domain["keys"][0]["selector"],
             "tenant_id": self.tenant,
             "key_id": self.key["id"],

@@ -30,8 +30,10 @@ from tests.tenants.owner import ACCOUNT, SECRET, Owner
 from tests.waiting import PATIENCE
 
 MISSING = "00000000-0000-7000-8000-00000000000f"
-#: Paths with signatures: of uploads, and of links in mail. They need no key, and have tests of their own.
-SIGNED = ("/attachments/uploads/", "/unsubscribe/", "/o/", "/c/")
+#: What the machines of tenants' customers ask, with the token of a licence.
+OF_LICENCES = tuple(f"/licences/{one}" for one in ("verify", "activate", "heartbeat", "deactivate", "revoked"))
+#: Paths with signatures: of uploads, links in mail and licences. They need no key, and have tests of their own.
+SIGNED = ("/attachments/uploads/", "/unsubscribe/", "/o/", "/c/", "/.well-known/", *OF_LICENCES)
 WITHOUT_BODY = ("GET", "DELETE", "HEAD")
 
 
