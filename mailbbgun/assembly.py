@@ -27,6 +27,7 @@ from mailbbgun.explain import api as explain
 from mailbbgun.explain.dry_run import DryInspector, DryRun
 from mailbbgun.exports import api as exports
 from mailbbgun.exports.running import RunningExports
+from mailbbgun.files import api as files
 from mailbbgun.http import gate
 from mailbbgun.http.blueprint import Api
 from mailbbgun.http.error_responses import BodyLimit
@@ -71,6 +72,7 @@ ROOMS = (
     batches,
     messages,
     attachments,
+    files,
     templates,
     oversight,
     events,
@@ -103,6 +105,8 @@ OPEN = (
     *_UNSUBSCRIBE,
     *_TRACKED,
     "attachments.put_upload",
+    "files.linked",
+    "files.put_linked",
     "assets.asset",
     "api-docs.openapi_json",
     "api-docs.openapi_swagger_ui",

@@ -22,6 +22,7 @@ class Scope(StrEnum):
     DOMAINS = "domains"  # sending domains
     WEBHOOKS = "webhooks"
     ALERTS = "alerts"  # rules, incidents and their notices
+    FILES = "files"  # shared files
     ADMIN = "admin"  # all tenants and all keys
 
 

@@ -31,7 +31,7 @@ from tests.waiting import PATIENCE
 
 MISSING = "00000000-0000-7000-8000-00000000000f"
 #: Paths with signatures: of uploads, and of links in mail. They need no key, and have tests of their own.
-SIGNED = ("/attachments/uploads/", "/unsubscribe/", "/o/", "/c/")
+SIGNED = ("/attachments/uploads/", "/files/links/", "/unsubscribe/", "/o/", "/c/")
 WITHOUT_BODY = ("GET", "DELETE", "HEAD")
 
 
@@ -125,7 +125,8 @@ def test_only_administrators_use_routes_of_tenants(locked: Locked, owners: tuple
 
 def world(door: Locked, owner: Owner) -> dict[str, Any]:
     """Return all live data of an owner: messages, accounts, tenant and keys."""
-    paths = (f"/messages/{owner.message}", f"/messages/{owner.message}/events", "/smtp-accounts", "/attachments")
+    message = f"/messages/{owner.message}"
+    paths = (message, f"{message}/events", "/smtp-accounts", "/attachments", "/files")
     shown = {path: door.ask("GET", path, owner.key["key"]).json() for path in paths}
     shown |= {
         path: door.ask("GET", path, door.admin).json()
@@ -158,13 +159,13 @@ def test_no_route_shows_live_data_to_a_test_key_or_lets_it_change_them(
             live = locked.ask(method, path.format(**ours.ids), made["key"], **options)
             missing = locked.ask(method, path.format(**missing_of(ours)), made["key"], **options)
             assert SECRET not in live.text, (method, path)
-            if path.startswith(("/messages/", "/attachments/{")):
+            if path.startswith(("/messages/", "/attachments/{", "/files/{")):
                 assert (live.status_code, live.content) == (missing.status_code, missing.content), (method, path)
                 assert live.status_code in (400, 404), (method, path)
             elif path.startswith(("/suppressions", "/batches", "/templates", "/events", "/exports")):
                 # They have those of their own.
                 assert (live.status_code, live.content) == (missing.status_code, missing.content), (method, path)
-            elif not path.startswith(("/messages", "/attachments", "/statistics", "/slack/messages")):
+            elif not path.startswith(("/messages", "/attachments", "/files", "/statistics", "/slack/messages")):
                 assert code(live) == (403, "test_key"), (method, path)
             asked += 1
     assert asked > 30
