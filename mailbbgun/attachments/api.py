@@ -43,7 +43,8 @@ FOR_PAGES = {
     "Access-Control-Max-Age": "3600",
 }
 
-_FORM = {
+#: The body of an upload by a form, for the OpenAPI document.
+FORM = {
     "required": True,
     "content": {
         "multipart/form-data": {
@@ -77,7 +78,7 @@ def index(filters: dict[str, Any]) -> Any:
 
 
 @blueprint.route("/attachments", methods=["POST"])
-@blueprint.doc(requestBody=_FORM)
+@blueprint.doc(requestBody=FORM)
 @blueprint.arguments(Repeatable, location="headers")
 @blueprint.response(201, Received, headers=REPLAYED)
 @blueprint.alt_response(400, description="A file has no name, or the form is malformed. Nothing is stored.")

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from flask import Response, request
 
-from mailbbgun.attachments.api import FOR_PAGES, sent
+from mailbbgun.attachments.api import FOR_PAGES, FORM, sent
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.attachments.receive import UNKNOWN_TYPE, received_files
 from mailbbgun.attachments.signing import Signing
@@ -43,18 +43,6 @@ _AWAY = "The store of files does not answer; nothing was changed."
 _TAKEN = "There is another file of that name."
 _REFUSED = "Such a file may not be stored."
 _FILE = {"type": "string", "format": "binary"}
-_FORM = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {"file": {"type": "array", "items": _FILE}},
-            }
-        }
-    },
-}
 
 blueprint = Blueprint("files", __name__, description="Files that are kept under names, and shared by links.")
 
@@ -73,7 +61,7 @@ def index(filters: dict[str, Any]) -> Any:
 
 
 @blueprint.route("/files", methods=["POST"])
-@blueprint.doc(requestBody=_FORM)
+@blueprint.doc(requestBody=FORM)
 @blueprint.arguments(FormTerms, location="query")
 @blueprint.response(201, KeptFiles)
 @blueprint.alt_response(200, schema=KeptFiles, description="None of them is new.")
