@@ -27,6 +27,7 @@ from mailbbgun.explain import api as explain
 from mailbbgun.explain.dry_run import DryInspector, DryRun
 from mailbbgun.exports import api as exports
 from mailbbgun.exports.running import RunningExports
+from mailbbgun.files import api as files
 from mailbbgun.http import gate
 from mailbbgun.http.blueprint import Api
 from mailbbgun.http.error_responses import BodyLimit
@@ -73,6 +74,7 @@ ROOMS = (
     batches,
     messages,
     attachments,
+    files,
     templates,
     oversight,
     events,
@@ -110,6 +112,8 @@ OPEN = (
     *_TRACKED,
     *_OF_LICENCES,
     "attachments.put_upload",
+    "files.linked",
+    "files.put_linked",
     "assets.asset",
     "api-docs.openapi_json",
     "api-docs.openapi_swagger_ui",

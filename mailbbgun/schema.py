@@ -20,6 +20,7 @@ import mailbbgun.database.idempotency
 import mailbbgun.deliver.models
 import mailbbgun.domains.models
 import mailbbgun.events.models
+import mailbbgun.files.models
 import mailbbgun.licences.models
 import mailbbgun.limits.models
 import mailbbgun.messages.models

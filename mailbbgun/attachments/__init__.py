@@ -6,7 +6,8 @@ content is durable; a digest that a client named is checked before it is used; a
 a message still needs.
 
 A *blob* is a content, an *attachment* a name for it. Files: ``models`` has the tables, ``store``
-takes uploads, ``uploads`` those that went straight to the store, ``find`` finds what messages name,
-``content`` reads a file and verifies it, ``expire`` deletes what nobody needs, ``check`` compares
-rows with the store, ``repo`` has the queries, ``api`` and ``schemas`` the HTTP routes.
+takes uploads, ``uploads`` those that went straight to the store, ``signing`` signs URLs, ``find``
+finds what messages name, ``content`` reads a file and verifies it, ``expire`` deletes what nobody
+needs, ``check`` compares rows with the store, ``repo`` has the queries, ``api`` and ``schemas`` the
+HTTP routes.
 """

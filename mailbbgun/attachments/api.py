@@ -1,17 +1,15 @@
 """The HTTP routes of attachments, ``/attachments``: their content too, and uploads straight to the store."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from flask import Response, request
-from werkzeug.exceptions import HTTPException
 
 from mailbbgun.attachments import content, find, receive, repo, uploads
 from mailbbgun.attachments.inspection import Inspector
-from mailbbgun.attachments.models import Attachment, key_of
+from mailbbgun.attachments.models import Attachment, Blob, key_of
 from mailbbgun.attachments.schemas import (
     AttachmentFilters,
     Attachments,
@@ -21,32 +19,32 @@ from mailbbgun.attachments.schemas import (
     Received,
     SignedUpload,
 )
-from mailbbgun.blobs.base import BLOCK
+from mailbbgun.attachments.signing import Signing
 from mailbbgun.core.caller import Scope
-from mailbbgun.core.errors import Forbidden, InvalidInput, MalformedBody, TooLarge
+from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.database import idempotency
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading, signed
 from mailbbgun.http.provided import provided
 from mailbbgun.http.responses import ReadyResponse
 from mailbbgun.http.schemas import REPLAYED, Repeatable
-from mailbbgun.http.uploads.admission import read_body, read_form, takes_uploads
+from mailbbgun.http.uploads.admission import read_blocks, read_form, takes_uploads
 from mailbbgun.http.urls import address_of, next_page
 from mailbbgun.services import Services
-from mailbbgun.tenants import keys
 
 #: Seconds that a link to a file in the store is valid.
 LINK_SECONDS = 300
 
 #: What a page of another site needs to upload a file to a URL that it was given (Fetch §3.2).
-_FOR_PAGES = {
+FOR_PAGES = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "PUT",
     "Access-Control-Allow-Headers": "content-type",
     "Access-Control-Max-Age": "3600",
 }
 
-_FORM = {
+#: The body of an upload by a form, for the OpenAPI document.
+FORM = {
     "required": True,
     "content": {
         "multipart/form-data": {
@@ -80,7 +78,7 @@ def index(filters: dict[str, Any]) -> Any:
 
 
 @blueprint.route("/attachments", methods=["POST"])
-@blueprint.doc(requestBody=_FORM)
+@blueprint.doc(requestBody=FORM)
 @blueprint.arguments(Repeatable, location="headers")
 @blueprint.response(201, Received, headers=REPLAYED)
 @blueprint.alt_response(400, description="A file has no name, or the form is malformed. Nothing is stored.")
@@ -146,24 +144,7 @@ def download(attachment_id: UUID) -> Response:
     """Download a file"""
     services, who = provided(Services), caller()
     its, blob = find.content_of(services.db, services.blobs, who, attachment_id, most=services.settings.MAX_FILE_SIZE)
-    disposition = content.disposition(its.filename)
-    link = services.blobs.presigned_get(
-        key_of(who.tenant_id, blob.object_id), LINK_SECONDS, disposition, its.content_type
-    )
-    if link is not None:
-        return Response(status=302, headers={"Location": _public(link)})
-    opened = content.opened(services.blobs, who.tenant_id, blob.object_id, sha256=blob.sha256, size=blob.size)
-    blocks = opened.__enter__()  # before the head is sent, so that a missing file is an error
-    answer = Response(
-        blocks,
-        headers={
-            "Content-Type": its.content_type,
-            "Content-Length": str(blob.size),
-            "Content-Disposition": disposition,
-        },
-    )
-    answer.call_on_close(lambda: opened.__exit__(None, None, None))
-    return answer
+    return sent(services, blob, its.filename, its.content_type)
 
 
 @blueprint.route("/attachments/presign", methods=["POST"])
@@ -229,22 +210,38 @@ def put_upload(given: dict[str, Any], tenant_id: UUID, kind: str, awaited: str) 
 
 def _check_url(given: dict[str, Any], tenant_id: UUID, kind: str, awaited: str) -> None:
     """Raise :class:`Forbidden` unless the URL of an upload is ours, and valid now."""
-    services = provided(Services)
-    upload, size, ends = f"{tenant_id.hex}/{kind}/{awaited}", given["size"], given["until"]
-    with services.db.read() as session:
-        pepper = keys.pepper(session, services.vault)
-    if not uploads.is_signed(pepper, upload, size, ends, given["signature"]):
-        raise Forbidden("This URL is not one that POST /attachments/presign has made.")
-    if datetime.now(UTC).timestamp() > ends:
-        raise Forbidden("This URL has ended; ask POST /attachments/presign for another.")
+    size, path = given["size"], f"{tenant_id.hex}/{kind}/{awaited}"
+    _signing().check(path, size, given["until"], given["signature"], "POST /attachments/presign")
     if request.content_length not in (None, size):
         raise InvalidInput(f"The body has {request.content_length} bytes, and the URL is for a file of {size}.")
+
+
+def _signing() -> Signing:
+    services = provided(Services)
+    return Signing(services.db, services.vault)
 
 
 @blueprint.after_request  # type: ignore[untyped-decorator]  # flask-smorest has no types
 def _for_pages(answer: Response) -> Response:
     if request.endpoint == f"{blueprint.name}.put_upload":
-        answer.headers.update(_FOR_PAGES)
+        answer.headers.update(FOR_PAGES)
+    return answer
+
+
+def sent(services: Services, blob: Blob, filename: str, content_type: str) -> Response:
+    """Return a response with a content under a name, or one that leads to it in the store for some minutes.
+
+    Raises :class:`BlobMissing`, :class:`BlobStoreUnavailable`.
+    """
+    disposition = content.disposition(filename)
+    link = services.blobs.presigned_get(key_of(blob.tenant_id, blob.object_id), LINK_SECONDS, disposition, content_type)
+    if link is not None:
+        return Response(status=302, headers={"Location": _public(link)})
+    opened = content.opened(services.blobs, blob.tenant_id, blob.object_id, sha256=blob.sha256, size=blob.size)
+    blocks = opened.__enter__()  # before the head is sent, so that a missing file is an error
+    headers = {"Content-Type": content_type, "Content-Length": str(blob.size), "Content-Disposition": disposition}
+    answer = Response(blocks, headers=headers)
+    answer.call_on_close(lambda: opened.__exit__(None, None, None))
     return answer
 
 
@@ -255,11 +252,9 @@ def _upload(services: Services, made: Attachment) -> dict[str, Any]:
     link = services.blobs.presigned_put(uploads.key(made.tenant_id, made.awaited, test=made.test), uploads.SECONDS)
     if link is None:
         kind = "test" if made.test else "live"
-        with services.db.read() as session:
-            pepper = keys.pepper(session, services.vault)
         path = f"{made.tenant_id.hex}/{kind}/{made.awaited}"
         query = {"size": made.size, "until": int(ends.timestamp())}
-        proof = uploads.signature(pepper, path, made.size, query["until"])
+        proof = _signing().sign(path, made.size, query["until"])
         named = {"tenant_id": made.tenant_id, "kind": kind, "awaited": made.awaited}
         link = address_of("attachments.put_upload", **named, **query, signature=proof)
     else:
@@ -278,19 +273,11 @@ def _public(link: str) -> str:
 
 def _body(size: int) -> Iterator[bytes]:
     """Yield the request's body, which must have so many bytes."""
-    left, stream = size, read_body()
-    while True:
-        try:
-            block = stream.read(BLOCK)
-        except HTTPException:
-            raise
-        except Exception as error:  # any error of the WSGI server's: a malformed chunk, a client that left
-            raise MalformedBody("The body could not be read.") from error
+    left = size
+    for block in read_blocks():
         left -= len(block)
         if left < 0:
             raise TooLarge(f"The body has more than {size} bytes, for which the URL is.")
-        if not block:
-            break
         yield block
     if left:
         raise InvalidInput(f"The body has {size - left} bytes, and the URL is for a file of {size}.")

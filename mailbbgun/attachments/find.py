@@ -135,9 +135,14 @@ def content_of(
     found = found or _uploaded(db, blobs, who, digest, most)
     if isinstance(found, Missing):
         raise Conflict(found.sentence)
-    if found.scan == "infected":
-        raise VirusFound(f"{its.filename!r} is not given out: the virus scanner found {found.scan_result}.")
+    refuse_infected(found, its.filename)
     return its, found
+
+
+def refuse_infected(blob: Blob, filename: str) -> None:
+    """Raise :class:`VirusFound` for a content that may not be given out."""
+    if blob.scan == "infected":
+        raise VirusFound(f"{filename!r} is not given out: the virus scanner found {blob.scan_result}.")
 
 
 def missing() -> NotFound:

@@ -74,6 +74,15 @@ class ReceivedForm:
         ]
 
 
+def received_files(form: UploadedForm) -> ReceivedForm:
+    """Return a form that has files and nothing else. Raises :class:`InvalidInput` for any other."""
+    if form.fields:
+        raise InvalidInput(INVALID, fields={name: [_no_field(name)] for name, _ in form.fields})
+    if not form.files:
+        raise InvalidInput(INVALID, fields={FILE: [f"`{FILE}` is required: {_EXAMPLE}."]})
+    return ReceivedForm(form, [FILE])
+
+
 def receive(
     services: Services, inspector: Inspector, who: Caller, form: UploadedForm, key: str | None
 ) -> tuple[Mapping[str, Any], bool]:
@@ -83,11 +92,7 @@ def receive(
     ``key``. Raises :class:`InvalidInput`, :class:`IdempotencyMismatch`, and what
     :meth:`Inspector.take` raises; then no name is stored.
     """
-    if form.fields:
-        raise InvalidInput(INVALID, fields={name: [_no_field(name)] for name, _ in form.fields})
-    if not form.files:
-        raise InvalidInput(INVALID, fields={FILE: [f"`{FILE}` is required: {_EXAMPLE}."]})
-    received = ReceivedForm(form, [FILE])
+    received = received_files(form)
     contents = received.store(inspector, who.tenant_id, most=services.settings.MAX_FILE_SIZE)
     named = [{**judged._asdict(), "sha256": content.sha256} for content, judged in contents]
     claim = None if key is None else idempotency.claim_of(who, key, {"attachments": named})

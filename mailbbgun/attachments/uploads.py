@@ -17,7 +17,6 @@ from mailbbgun.attachments.store import StoredFile, record
 from mailbbgun.blobs.base import BlobStore
 from mailbbgun.core.errors import BlobMissing
 from mailbbgun.core.ids import new_id
-from mailbbgun.database.crypto import keyed_hash, same
 from mailbbgun.database.db import Database
 
 #: The folder of uploads in the store.
@@ -41,19 +40,6 @@ def key(tenant_id: UUID, awaited: str, *, test: bool) -> str:
 def until(seconds: int = SECONDS) -> datetime:
     """Return when a URL that is made now ends."""
     return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
-
-
-def signature(pepper: str, path: str, size: int, ends: int) -> str:
-    """Return what proves that we made the URL for an upload: HMAC-SHA256 (RFC 2104), in hex.
-
-    ``path``: of the upload within :data:`FOLDER`. ``ends``: in seconds since 1970.
-    """
-    return keyed_hash(pepper, f"upload\n{path}\n{size}\n{ends}")
-
-
-def is_signed(pepper: str, path: str, size: int, ends: int, given: str) -> bool:
-    """Return whether a URL for an upload is ours."""
-    return given.isascii() and same(signature(pepper, path, size, ends), given)
 
 
 def arrive(

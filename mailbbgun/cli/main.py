@@ -7,6 +7,7 @@ from mailbbgun.cli.accounts import account
 from mailbbgun.cli.audit import audit
 from mailbbgun.cli.blobs import blobs
 from mailbbgun.cli.encryption import encryption, keys
+from mailbbgun.cli.files import files
 from mailbbgun.cli.keys import key
 from mailbbgun.cli.licences import licence
 from mailbbgun.cli.mail.batches import batch
@@ -51,7 +52,7 @@ def completion(shell: str) -> None:
 
 
 _OF_MAIL = (status, statistics, export, message, events, batch, send, template, suppression, slack)
-_OF_TENANTS = (tenant, key, account, domain, webhook, alert, licence, blobs, audit, encryption, keys)
+_OF_TENANTS = (tenant, key, account, domain, webhook, alert, licence, files, blobs, audit, encryption, keys)
 
 for command in (*_OF_MAIL, *_OF_TENANTS):
     main.add_command(command)

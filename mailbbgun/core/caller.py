@@ -23,6 +23,7 @@ class Scope(StrEnum):
     WEBHOOKS = "webhooks"
     ALERTS = "alerts"  # rules, incidents and their notices
     LICENCES = "licences"
+    FILES = "files"  # shared files
     ADMIN = "admin"  # all tenants and all keys
 
 

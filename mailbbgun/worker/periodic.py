@@ -22,6 +22,7 @@ from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.drivers.loop import Loop
 from mailbbgun.events.changes import circuits, holding
 from mailbbgun.events.storage import partitions
+from mailbbgun.files import expire as shared_files
 from mailbbgun.limits import duplicates
 from mailbbgun.messages import repo
 from mailbbgun.messages.retention import Retention
@@ -280,6 +281,8 @@ class Periodic:
 
     def _expire_files(self) -> None:
         services = self._services
+        while not self._stop.is_set() and shared_files.expire(services.db):
+            pass
         while not self._stop.is_set() and expire.expire(services.db, services.blobs, services.settings.ATTACHMENT_DAYS):
             pass
 

@@ -34,6 +34,8 @@ class Owner:
         assert door.ask("GET", f"/smtp-accounts/{self.account}/credentials", self.key["key"]).status_code == 200
         file = {"md5": "a" * 32, "size": 3, "filename": SECRET}
         self.attachment = door.ask("POST", "/attachments/presign", self.key["key"], json=file).json()["id"]
+        named = {"params": {"name": f"{SECRET}.txt"}, "data": b"theirs"}
+        self.file = door.ask("PUT", "/files", self.key["key"], **named).json()["id"]
         whom = {"address": "gone@example.com", "reason": SECRET}
         assert door.ask("POST", "/suppressions", self.key["key"], json=whom).status_code == 200
         self.suppression = door.ask("GET", "/suppressions", self.key["key"]).json()["suppressions"][0]["id"]
@@ -64,6 +66,7 @@ class Owner:
             "account_id": self.account,
             "slack_account_id": self.slack_account,
             "attachment_id": self.attachment,
+            "file_id": self.file,
             "suppression_id": self.suppression,
             "called": self.template,
             "number": "1",

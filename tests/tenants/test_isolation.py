@@ -33,7 +33,8 @@ MISSING = "00000000-0000-7000-8000-00000000000f"
 #: What the machines of tenants' customers ask, with the token of a licence.
 OF_LICENCES = tuple(f"/licences/{one}" for one in ("verify", "activate", "heartbeat", "deactivate", "revoked"))
 #: Paths with signatures: of uploads, links in mail and licences. They need no key, and have tests of their own.
-SIGNED = ("/attachments/uploads/", "/unsubscribe/", "/o/", "/c/", "/.well-known/", *OF_LICENCES)
+OF_LINKS = ("/attachments/uploads/", "/files/links/", "/unsubscribe/", "/o/", "/c/")
+SIGNED = (*OF_LINKS, "/.well-known/", *OF_LICENCES)
 WITHOUT_BODY = ("GET", "DELETE", "HEAD")
 
 
@@ -127,7 +128,8 @@ def test_only_administrators_use_routes_of_tenants(locked: Locked, owners: tuple
 
 def world(door: Locked, owner: Owner) -> dict[str, Any]:
     """Return all live data of an owner: messages, accounts, tenant and keys."""
-    paths = (f"/messages/{owner.message}", f"/messages/{owner.message}/events", "/smtp-accounts", "/attachments")
+    message = f"/messages/{owner.message}"
+    paths = (message, f"{message}/events", "/smtp-accounts", "/attachments", "/files")
     shown = {path: door.ask("GET", path, owner.key["key"]).json() for path in paths}
     shown |= {
         path: door.ask("GET", path, door.admin).json()
@@ -160,13 +162,13 @@ def test_no_route_shows_live_data_to_a_test_key_or_lets_it_change_them(
             live = locked.ask(method, path.format(**ours.ids), made["key"], **options)
             missing = locked.ask(method, path.format(**missing_of(ours)), made["key"], **options)
             assert SECRET not in live.text, (method, path)
-            if path.startswith(("/messages/", "/attachments/{")):
+            if path.startswith(("/messages/", "/attachments/{", "/files/{")):
                 assert (live.status_code, live.content) == (missing.status_code, missing.content), (method, path)
                 assert live.status_code in (400, 404), (method, path)
             elif path.startswith(("/suppressions", "/batches", "/templates", "/events", "/exports")):
                 # They have those of their own.
                 assert (live.status_code, live.content) == (missing.status_code, missing.content), (method, path)
-            elif not path.startswith(("/messages", "/attachments", "/statistics", "/slack/messages")):
+            elif not path.startswith(("/messages", "/attachments", "/files", "/statistics", "/slack/messages")):
                 assert code(live) == (403, "test_key"), (method, path)
             asked += 1
     assert asked > 30

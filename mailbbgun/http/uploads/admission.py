@@ -6,7 +6,7 @@ too large a body, is refused before a byte of the body is read. When the whole b
 server asks again, and the view reads it. Meanwhile the client takes no thread, however slow it is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, BinaryIO, TypeVar, cast
@@ -17,12 +17,12 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 from werkzeug.wsgi import get_input_stream
 
-from mailbbgun.core.errors import UnsupportedMediaType
+from mailbbgun.core.errors import MalformedBody, UnsupportedMediaType
 from mailbbgun.http.bad_input import shown
 from mailbbgun.http.error_responses import BodyLimit
 from mailbbgun.http.provided import provided
 from mailbbgun.http.uploads.form import UploadedForm
-from mailbbgun.http.uploads.multipart import FORM, FormLimits, boundary_of
+from mailbbgun.http.uploads.multipart import BLOCK, FORM, FormLimits, boundary_of
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -109,6 +109,21 @@ def read_body() -> BinaryIO:
     """Return the body of this request, which is an upload, to be read in blocks."""
     _refuse_encoding()
     return cast(BinaryIO, get_input_stream(request.environ))
+
+
+def read_blocks() -> Iterator[bytes]:
+    """Yield the body of this request, which is an upload. Raises :class:`MalformedBody` if it breaks off."""
+    stream = read_body()
+    while True:
+        try:
+            block = stream.read(BLOCK)
+        except HTTPException:
+            raise
+        except Exception as error:  # any error of the WSGI server's: a malformed chunk, a client that left
+            raise MalformedBody("The body could not be read.") from error
+        if not block:
+            return
+        yield block
 
 
 def read_form() -> UploadedForm:
