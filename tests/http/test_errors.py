@@ -28,7 +28,10 @@ def error_of(answer, status, code):
 
 NO_BODY = {"content": []}
 #: The ends of the paths of routes that need no body, or need one only for a rule of several fields.
-BODILESS = ("activate", "batch", "cancel", "check", "render", "retry", "rotate", "test", "accounts", "suppressions")
+BODILESS = (
+    *("activate", "batch", "cancel", "check", "link", "render", "retry", "rotate", "test"),
+    *("accounts", "suppressions"),
+)
 
 
 def post_routes(door):
