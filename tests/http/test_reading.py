@@ -24,6 +24,7 @@ def test_a_list_is_newest_first_with_its_count(door, tag):
         "priority": 5,
         "test": False,
         "send_at": None,
+        "medium": "mail",
     }
     assert abs(datetime.now(UTC) - datetime.fromisoformat(shown["created_at"])) < timedelta(minutes=1)
     assert shown["created_at"].endswith("Z")
