@@ -18,6 +18,9 @@ NEEDS = "needs"
 #: The attribute of a view that test keys may use: for them it shows and changes only test data.
 TESTS = "tests"
 
+#: The attribute of a view that takes parameters in its URL's query.
+QUERY = "query"
+
 #: The attribute of a view whose URL is signed. Pages of other sites may use it.
 SIGNED = "signed"
 
@@ -78,7 +81,16 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # no types
     def arguments(self, schema: type[marshmallow.Schema], **options: Any) -> Callable[[View], View]:
         # An instance, which is made once: flask-smorest would make one of a class with each
         # request.
-        return cast(Callable[[View], View], super().arguments(schema(), **options))
+        add = cast(Callable[[View], View], super().arguments(schema(), **options))
+        if options.get("location") != "query":
+            return add
+
+        def marked(view: View) -> View:
+            added = add(view)
+            setattr(added, QUERY, True)
+            return added
+
+        return marked
 
     def doc(self, **options: Any) -> Callable[[View], View]:
         """Add to the OpenAPI document of a view."""

@@ -28,7 +28,7 @@ from mailbbgun.core.errors import (
 from mailbbgun.core.hosts import Hosts, shown
 from mailbbgun.core.net import network_of
 from mailbbgun.database.db import Database
-from mailbbgun.http.blueprint import NEEDS, SIGNED, TESTS, View
+from mailbbgun.http.blueprint import NEEDS, QUERY, SIGNED, TESTS, View
 from mailbbgun.http.error_responses import rate_headers
 from mailbbgun.http.provided import provided
 from mailbbgun.http.refusals import Refusals
@@ -191,6 +191,7 @@ def guard(
             _count(limiter.taken(who))
         g.caller = who
         _check(who, getattr(view, NEEDS, None), getattr(view, TESTS, False))
+        _refuse_parameters(view)
         return None
 
 
@@ -270,6 +271,16 @@ def _not_ours(host: str | None) -> HostNotAllowed:
     )
     error.told = {"host": named}
     return error
+
+
+def _refuse_parameters(view: Any) -> None:
+    """Refuse parameters in the URL of a request that changes something, if its view takes none.
+
+    Who asks to try a thing first, by ``dry_run``, must not find it done.
+    """
+    if request.args and request.method in WRITING and not hasattr(view, QUERY):
+        why = "Unknown parameter: this request takes none in its URL."
+        raise InvalidInput("Some parameters are not valid.", fields={name: [why] for name in request.args})
 
 
 def _check(who: Caller, needed: Scope | None, tests: bool) -> None:

@@ -29,8 +29,9 @@ def error_of(answer, status, code):
 NO_BODY = {"content": []}
 #: The ends of the paths of routes that need no body, or need one only for a rule of several fields.
 BODILESS = (
-    *("activate", "batch", "cancel", "check", "link", "render", "retry", "rotate", "test"),
-    *("accounts", "suppressions"),
+    *("activate", "batch", "cancel", "check", "link", "render", "renew", "replays", "retry", "revoke", "rotate"),
+    *("silence", "test"),
+    *("accounts", "slack/messages", "suppressions"),
 )
 
 
