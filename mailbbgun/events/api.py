@@ -12,7 +12,7 @@ from mailbbgun.events.following.pages import Asked, asked_of
 from mailbbgun.events.following.pages import Page as PageOfLog
 from mailbbgun.events.following.pages import page as page_of_log
 from mailbbgun.events.following.watch import EventWatch
-from mailbbgun.events.schemas import Acknowledged, CursorPlace, Cursors, CursorShown, LogPage, LogQuery, Timeline
+from mailbbgun.events.schemas import CursorPlace, Cursors, CursorShown, LogPage, LogQuery, Timeline
 from mailbbgun.events.timeline import page as page_of_events
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading
@@ -117,11 +117,11 @@ def delete_cursor(name: str) -> None:
 
 
 @blueprint.route("/cursors/<string:name>/ack", methods=["POST"], tags=["events"])
-@blueprint.arguments(Acknowledged)
+@blueprint.arguments(CursorPlace)
 @blueprint.response(200, CursorShown)
 @blueprint.alt_response(404, description="No such cursor.")
 @needs(Scope.READ)
-def acknowledge(given: dict[str, str], name: str) -> Any:
+def acknowledge(given: dict[str, str | None], name: str) -> Any:
     """Acknowledge all events up to a position"""
     with provided(Services).db.write(caller().tenant_id) as session:
         return cursor.acknowledge(session, caller().tenant_id, name, given["position"])

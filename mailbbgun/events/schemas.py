@@ -164,15 +164,6 @@ class CursorPlace(Schema):
     position = fields.String(load_default=None, metadata={"description": f"It is {_PLACE}.", "example": FIRST})
 
 
-class Acknowledged(Schema):
-    """The place up to which a reader is done."""
-
-    position = fields.String(
-        required=True,
-        metadata={"description": "The `position` of the last event that is done with.", "example": FIRST},
-    )
-
-
 class CursorShown(Schema):
     """A cursor."""
 

@@ -190,8 +190,7 @@ def guard(
         elif who.limited:
             _count(limiter.taken(who))
         g.caller = who
-        _check(who, getattr(view, NEEDS, None), getattr(view, TESTS, False))
-        _refuse_parameters(view)
+        _check(who, view)
         return None
 
 
@@ -283,7 +282,8 @@ def _refuse_parameters(view: Any) -> None:
         raise InvalidInput("Some parameters are not valid.", fields={name: [why] for name in request.args})
 
 
-def _check(who: Caller, needed: Scope | None, tests: bool) -> None:
+def _check(who: Caller, view: Any) -> None:
+    needed, tests = getattr(view, NEEDS, None), getattr(view, TESTS, False)
     if needed is None or needed not in who.scopes:
         lacks = (
             "This API key lacks the scope"
@@ -297,3 +297,4 @@ def _check(who: Caller, needed: Scope | None, tests: bool) -> None:
         )
     if who.suspended and request.method in WRITING:
         raise Suspended("This tenant is suspended.")
+    _refuse_parameters(view)

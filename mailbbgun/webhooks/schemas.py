@@ -143,7 +143,7 @@ class Redelivery(Schema):
     """The body of a request to send an event once more."""
 
     position = fields.String(
-        required=True,
+        load_default="",
         validate=validate.Length(max=100),
         metadata={"description": "The position of the event, as events and attempts show it."},
     )

@@ -28,11 +28,8 @@ def error_of(answer, status, code):
 
 NO_BODY = {"content": []}
 #: The ends of the paths of routes that need no body, or need one only for a rule of several fields.
-BODILESS = (
-    *("activate", "batch", "cancel", "check", "link", "render", "renew", "replays", "retry", "revoke", "rotate"),
-    *("silence", "test"),
-    *("accounts", "slack/messages", "suppressions"),
-)
+VERBS = ("activate", "batch", "cancel", "check", "link", "render", "renew", "replays", "retry", "revoke", "rotate")
+BODILESS = (*VERBS, "accounts", "ack", "redeliver", "silence", "slack/messages", "suppressions", "test")
 
 
 def post_routes(door):

@@ -58,13 +58,16 @@ def put(session: Session, tenant_id: UUID, name: str, text: str | None) -> dict[
     return one(session, tenant_id, name)
 
 
-def acknowledge(session: Session, tenant_id: UUID, name: str, text: str) -> dict[str, Any]:
+def acknowledge(session: Session, tenant_id: UUID, name: str, text: str | None) -> dict[str, Any]:
     """Move a cursor forwards to a place; return it. The caller commits.
 
     A place that the cursor has passed already changes nothing, so two readers of one cursor may acknowledge
     in any order. Raises :class:`InvalidInput`, :class:`NotFound`.
     """
     reached = place(session, tenant_id, name)
+    if text is None:
+        why = "Is missing: give the `position` of the last event that is done with."
+        raise InvalidInput("Some fields are not valid.", fields={"position": [why]})
     cursors.advance(session, tenant_id, name, _settled_place(session, tenant_id, text, reached))
     return one(session, tenant_id, name)
 
