@@ -13,7 +13,7 @@ from uuid import UUID
 
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.checks import Sharing, check
-from mailbbgun.accept.draft import Draft, Prepared, from_draft
+from mailbbgun.accept.draft import Draft, PreparedSubmission, from_draft
 from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submission
 from mailbbgun.accept.pending import PendingWrite, Rows
 from mailbbgun.accept.raw import check_raw
@@ -123,7 +123,7 @@ class Acceptor:
 
     def accept(
         self,
-        submission: Submission | Prepared,
+        submission: Submission | PreparedSubmission,
         caller: Caller,
         options: Options = PLAIN,
         traceparent: str | None = None,
@@ -160,14 +160,18 @@ class Acceptor:
         rows = replace(rows, message={**rows.message, "traceparent": span.traceparent})
         return Accepting(self._store.pending(rows, key_claim, partial(_stored, span, identifier, rows, offer)))
 
-    def _checked(self, message_id: UUID, submission: Submission | Prepared, options: Options, caller: Caller) -> Draft:
+    def _checked(
+        self, message_id: UUID, submission: Submission | PreparedSubmission, options: Options, caller: Caller
+    ) -> Draft:
         if isinstance(submission, Raw):
             return check_raw(submission, options, self._settings, caller)
-        if isinstance(submission, Prepared):
+        if isinstance(submission, PreparedSubmission):
             return submission.draft()
         return self.draft(message_id, submission, options, caller)
 
-    def _earlier(self, submission: Submission | Prepared, options: Options, caller: Caller) -> Accepting | None:
+    def _earlier(
+        self, submission: Submission | PreparedSubmission, options: Options, caller: Caller
+    ) -> Accepting | None:
         """Return the answer to an earlier request that asked for the same with the same key, if there was one.
 
         What was valid then may be no more: ``useful_until`` passes, a template is deleted.
@@ -307,7 +311,7 @@ def _guard(draft: Draft, send_at: datetime | None, caller: Caller) -> DuplicateG
     return DuplicateGuard.of(caller.key_id, sent, caller.duplicate_seconds, holds=caller.holds_duplicates)
 
 
-def asked_for(submission: Submission | Prepared, options: Options) -> Mapping[str, Any]:
+def asked_for(submission: Submission | PreparedSubmission, options: Options) -> Mapping[str, Any]:
     """Return what a request asked for. The fingerprint of its ``Idempotency-Key`` is made of this.
 
     Fields that were not given are left out, so a field added later does not change old fingerprints.

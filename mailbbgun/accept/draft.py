@@ -67,7 +67,7 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedSubmission:
     """A submission that a door has made ready: it is no mail, and is sent byte for byte as it is.
 
     ``sender`` is the address that decides its route (``relays/slack/medium.py``), ``sender_name`` what people

@@ -122,7 +122,7 @@ def silence(wanted: dict[str, Any], alert_id: UUID) -> Any:
 
 @blueprint.route("/alerts/<uuid:alert_id>/test", methods=["POST"])
 @blueprint.arguments(Nothing, required=False)
-@blueprint.response(202, schemas.Tried)
+@blueprint.response(202, schemas.TestedAlert)
 @blueprint.alt_response(403, description=_FORBIDDEN)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(409, description="The alert tells nobody.")

@@ -13,7 +13,7 @@ from mailbbgun.alerts import evaluate, repo
 from mailbbgun.alerts.kinds import ABOUT, AlertKind
 from mailbbgun.alerts.models import ALERTS, Alert
 from mailbbgun.alerts.notices import TEST
-from mailbbgun.alerts.state import State
+from mailbbgun.alerts.state import IncidentState
 from mailbbgun.core.addresses import address
 from mailbbgun.core.caller import Caller, Scope
 from mailbbgun.core.errors import Conflict, Forbidden, InvalidInput, NotFound, RateLimited
@@ -117,9 +117,9 @@ def found(session: Session, tenant_id: UUID, called: UUID | str, *, lock: bool =
     return alert
 
 
-def shape(alert: Alert, state: State | None) -> dict[str, Any]:
+def shape(alert: Alert, state: IncidentState | None) -> dict[str, Any]:
     """Return a rule in the form that ``schemas.AlertShape`` takes."""
-    about = {"state": (state or State.OK).value, "unit": ABOUT[AlertKind(alert.kind)].unit}
+    about = {"state": (state or IncidentState.OK).value, "unit": ABOUT[AlertKind(alert.kind)].unit}
     return {column.name: getattr(alert, column.name) for column in ALERTS.columns} | about
 
 

@@ -20,7 +20,7 @@ from mailbbgun.alerts.figures.look import Figure, Figures
 from mailbbgun.alerts.kinds import ABOUT, AlertKind
 from mailbbgun.alerts.models import INCIDENTS, NOTICES, Alert, Incident
 from mailbbgun.alerts.repo import DueAlert
-from mailbbgun.alerts.state import Change, Condition, Standing, State, step
+from mailbbgun.alerts.state import Change, Condition, IncidentState, RuleState, step
 from mailbbgun.core.errors import Unavailable
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.db import Database, db_now
@@ -185,10 +185,12 @@ def make(
     return len(rows)
 
 
-def _standing(incident: Incident | None) -> Standing:
+def _standing(incident: Incident | None) -> RuleState:
     if incident is None:
-        return Standing()
-    return Standing(State(incident.state), incident.held, incident.seen_at, told=incident.notice_id is not None)
+        return RuleState()
+    return RuleState(
+        IncidentState(incident.state), incident.held, incident.seen_at, told=incident.notice_id is not None
+    )
 
 
 def _written(
@@ -197,11 +199,11 @@ def _written(
     incident: Incident | None,
     subject: str,
     figure: Figure,
-    after: Standing,
+    after: RuleState,
     now: datetime,
 ) -> Incident | None:
     """Write the new state of an incident; return it, or None if there is none or it never fired."""
-    if after.state is State.OK and (incident is None or incident.fired_at is None):
+    if after.state is IncidentState.OK and (incident is None or incident.fired_at is None):
         if incident is not None:
             its = (INCIDENTS.c.tenant_id == alert.tenant_id, INCIDENTS.c.id == incident.id)
             session.execute(delete(INCIDENTS).where(*its))
@@ -220,7 +222,7 @@ def _written(
     incident.detail = figure.detail or incident.detail
     if after.fires and incident.fired_at is None:
         incident.fired_at = now
-    if after.state is State.OK:
+    if after.state is IncidentState.OK:
         incident.resolved_at, incident.state = now, "resolved"
     session.execute(statement.values({column.name: getattr(incident, column.name) for column in INCIDENTS.columns}))
     return incident

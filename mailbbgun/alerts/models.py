@@ -136,7 +136,7 @@ class EventCount(Owned, Base):
     last_at: Mapped[datetime] = mapped_column(UTCDateTime())
 
 
-class Report(Base):
+class AlertReport(Base):
     """What processes of the service tell of themselves, by minute: the use of a disk, failed logins."""
 
     __tablename__ = "alert_reports"
@@ -150,5 +150,5 @@ class Report(Base):
 
 
 ALERTS, INCIDENTS, NOTICES, COUNTS, REPORTS = (
-    cast(Table, model.__table__) for model in (Alert, Incident, Notice, EventCount, Report)
+    cast(Table, model.__table__) for model in (Alert, Incident, Notice, EventCount, AlertReport)
 )

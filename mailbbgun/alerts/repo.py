@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.alerts.models import ALERTS, INCIDENTS, NOTICES, Alert, Incident, Notice
 from mailbbgun.alerts.notices import TEST
-from mailbbgun.alerts.state import State
+from mailbbgun.alerts.state import IncidentState
 from mailbbgun.core.ids import first_id_at
 from mailbbgun.database.db import db_now
 
@@ -164,10 +164,12 @@ def forget_old(session: Session, days: int) -> bool:
     return deleted == BATCH
 
 
-def states(session: Session, tenant_id: UUID, alert_ids: Collection[UUID]) -> Mapping[UUID, State]:
+def states(session: Session, tenant_id: UUID, alert_ids: Collection[UUID]) -> Mapping[UUID, IncidentState]:
     """Return the worst state of each of these rules; those without an incident are left out."""
-    order = (State.PENDING, State.RESOLVING, State.FIRING)
-    found: dict[UUID, State] = {}
+    order = (IncidentState.PENDING, IncidentState.RESOLVING, IncidentState.FIRING)
+    found: dict[UUID, IncidentState] = {}
     for one in open_incidents(session, tenant_id, alert_ids):
-        found[one.alert_id] = max(found.get(one.alert_id, State.PENDING), State(one.state), key=order.index)
+        found[one.alert_id] = max(
+            found.get(one.alert_id, IncidentState.PENDING), IncidentState(one.state), key=order.index
+        )
     return found

@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from mailbbgun.alerts.kinds import AlertKind
-from mailbbgun.alerts.state import State
+from mailbbgun.alerts.state import IncidentState
 from mailbbgun.http.schemas import Moment, Page, Time
 
 #: Mail addresses of a rule, at most.
@@ -18,9 +18,9 @@ LONGEST, LONGEST_WINDOW = 86_400, 86_400
 LONGEST_SILENCE = 525_600
 
 KINDS = [kind.value for kind in AlertKind]
-STATES = [state.value for state in State]
+STATES = [state.value for state in IncidentState]
 #: States of an incident that is listed.
-INCIDENT_STATES = (State.PENDING.value, State.FIRING.value, State.RESOLVING.value, "resolved")
+INCIDENT_STATES = (IncidentState.PENDING.value, IncidentState.FIRING.value, IncidentState.RESOLVING.value, "resolved")
 
 
 def _one_line(text: str) -> None:
@@ -165,7 +165,7 @@ def silent_until(given: Mapping[str, Any], now: datetime) -> datetime | None:
     return until if until > now else None
 
 
-class Tried(Schema):
+class TestedAlert(Schema):
     """How many notices were made."""
 
     notices = fields.Integer()

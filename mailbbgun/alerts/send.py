@@ -26,9 +26,9 @@ from mailbbgun.core.caller import ANYONE, Caller
 from mailbbgun.core.errors import DatabaseUnavailable, IdempotencyMismatch, InvalidInput, MailBBGunError, Unavailable
 from mailbbgun.database.db import db_now
 from mailbbgun.messages.publisher import Publisher
-from mailbbgun.outgoing.http import HTTPClient, NoAnswer
+from mailbbgun.outgoing.http import HTTPClient, NoHTTPAnswer
 from mailbbgun.services import Services
-from mailbbgun.slack.layout import Content
+from mailbbgun.slack.layout import SlackContent
 from mailbbgun.slack.sending import SlackDoor, SlackMessage
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.templates.resolve import Templates
@@ -162,7 +162,7 @@ class Sender:
             found = [repo.message_of(session, alert.tenant_id, UUID(one), "slack") for one in notice.answers]
         thread = next((str(one) for one in found if one is not None), None)
         message = SlackMessage(
-            content=Content(text=told.text, title=told.subject, level=told.level),
+            content=SlackContent(text=told.text, title=told.subject, level=told.level),
             channel=None if thread else alert.slack_channel,  # a thread stays in its channel
             thread=thread,
         )
@@ -186,7 +186,7 @@ class Sender:
             answer = self._http.post(alert.webhook_url or "", body, headers, HTTP_SECONDS, repeatable=True)
         except InvalidInput as error:  # NotPermitted is one
             raise _Refused(str(error)) from error
-        except NoAnswer as error:
+        except NoHTTPAnswer as error:
             raise _NotYet(str(error)) from error
         if 200 <= answer.status < 300:
             return None

@@ -18,7 +18,7 @@ from typing import NamedTuple
 MOST_BETWEEN_LOOKS = 60.0
 
 
-class State(StrEnum):
+class IncidentState(StrEnum):
     """The state of an incident. One that is ok has no row, or has ended."""
 
     OK = "ok"
@@ -53,10 +53,10 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RuleState:
     """The state of a rule for one subject, and what people know of it."""
 
-    state: State = State.OK
+    state: IncidentState = IncidentState.OK
     held: float = 0.0  # seconds for which the figure was seen beyond (pending) or back (resolving)
     seen_at: datetime | None = None  # the last look
     told: bool = False  # a notice says that it fires
@@ -64,18 +64,20 @@ class Standing:
     @property
     def fires(self) -> bool:
         """Whether it has fired and is not resolved."""
-        return self.state in (State.FIRING, State.RESOLVING)
+        return self.state in (IncidentState.FIRING, IncidentState.RESOLVING)
 
 
 class Step(NamedTuple):
     """What a look leads to: the new state, the change for the log, and the notice."""
 
-    standing: Standing
+    standing: RuleState
     change: Change | None
     notice: Change | None
 
 
-def step(condition: Condition, before: Standing, value: float | None, now: datetime, *, silenced: bool = False) -> Step:
+def step(
+    condition: Condition, before: RuleState, value: float | None, now: datetime, *, silenced: bool = False
+) -> Step:
     """Return what a look at the figure ``value`` at ``now`` leads to.
 
     ``silenced``: nobody is told that it fires now; if it still fires when the silence is over, they are. That it is
@@ -94,23 +96,23 @@ def step(condition: Condition, before: Standing, value: float | None, now: datet
     return Step(after, change, None)
 
 
-def _observed(before: Standing, now: datetime) -> float:
+def _observed(before: RuleState, now: datetime) -> float:
     """Return for how many seconds the state was observed since the last look."""
     if before.seen_at is None:
         return 0.0
     return min(max((now - before.seen_at).total_seconds(), 0.0), MOST_BETWEEN_LOOKS)
 
 
-def _moved(condition: Condition, before: Standing, value: float | None, observed: float, now: datetime) -> Standing:
+def _moved(condition: Condition, before: RuleState, value: float | None, observed: float, now: datetime) -> RuleState:
     seen = replace(before, seen_at=now)
     if before.fires:
         if not condition.back(value):
-            return replace(seen, state=State.FIRING, held=0.0)
-        held = before.held + observed if before.state is State.RESOLVING else 0.0
+            return replace(seen, state=IncidentState.FIRING, held=0.0)
+        held = before.held + observed if before.state is IncidentState.RESOLVING else 0.0
         ended = held >= condition.resolve_seconds
-        return replace(seen, state=State.OK if ended else State.RESOLVING, held=0.0 if ended else held)
+        return replace(seen, state=IncidentState.OK if ended else IncidentState.RESOLVING, held=0.0 if ended else held)
     if not condition.beyond(value):
-        return replace(seen, state=State.OK, held=0.0)
-    held = before.held + observed if before.state is State.PENDING else 0.0
+        return replace(seen, state=IncidentState.OK, held=0.0)
+    held = before.held + observed if before.state is IncidentState.PENDING else 0.0
     fires = held >= condition.for_seconds
-    return replace(seen, state=State.FIRING if fires else State.PENDING, held=0.0 if fires else held)
+    return replace(seen, state=IncidentState.FIRING if fires else IncidentState.PENDING, held=0.0 if fires else held)

@@ -24,7 +24,7 @@ from mailbbgun.database.db import Database
 from mailbbgun.messages import storing
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.recipients import bulk
-from mailbbgun.recipients.budget import Budget
+from mailbbgun.recipients.budget import TemplateBudget
 from mailbbgun.recipients.check import Recipient
 from mailbbgun.recipients.check import check as check_recipients
 from mailbbgun.recipients.faults import Faults
@@ -74,7 +74,7 @@ class PersonalForm:
         link = self._acceptor.link(caller) if given.common.unsubscribe else None
         of = f"the template {given.common.template}" if given.common.template is not None else "the batch's texts"
         tried = self._tried(
-            draft, found, ids, link, faults, Budget(self._template_seconds, of, len(found), "recipients")
+            draft, found, ids, link, faults, TemplateBudget(self._template_seconds, of, len(found), "recipients")
         )
         if not tried:
             return None
@@ -112,7 +112,7 @@ class PersonalForm:
         ids: Sequence[UUID],
         link: Callable[[UUID, str], str] | None,
         faults: dict[int, Faults],
-        budget: Budget,
+        budget: TemplateBudget,
     ) -> list[_Tried]:
         """Return the recipients whose texts can be rendered. The others are added to ``faults``.
 

@@ -24,7 +24,7 @@ from mailbbgun.events.kinds import Kind
 from mailbbgun.http.bad_input import kind_of, sentences
 from mailbbgun.messages import storing
 from mailbbgun.messages.publisher import Publisher
-from mailbbgun.recipients.budget import Budget
+from mailbbgun.recipients.budget import TemplateBudget
 from mailbbgun.recipients.faults import Faults
 from mailbbgun.suppressions.check import TenantRecipient, suppressed
 
@@ -48,7 +48,7 @@ class WholeForm:
         del now  # each message has its own time
         checked: list[Rows] = []
         indexes = []
-        budget = Budget(self._template_seconds, "the messages' templates", len(given.messages), "messages")
+        budget = TemplateBudget(self._template_seconds, "the messages' templates", len(given.messages), "messages")
         for index, item in enumerate(given.messages):
             if _has_template(item) or "template" in given.defaults:
                 budget.check(index)

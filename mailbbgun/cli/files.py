@@ -31,7 +31,7 @@ from mailbbgun.core.caller import Caller, Scope
 from mailbbgun.core.errors import NotFound
 from mailbbgun.database.db import Database
 from mailbbgun.files import change, find, keep, repo
-from mailbbgun.files.models import File
+from mailbbgun.files.models import NamedFile
 from mailbbgun.files.schemas import FileFilters, SharedFile, UploadTerms
 
 COLUMNS = ("name", "size", "content_type", "test", "expires_at", "id")
@@ -96,7 +96,7 @@ def put(context: click.Context, /, path: Path, name: str, tenant: str, as_json: 
         blocks = iter(lambda: file.read(BLOCK), b"")
         inspector, who = Inspector(services), _caller(tenant_id)
         made, _new = keep.keep_body(
-            services, inspector, who, blocks, name, declared, keep.Terms(**terms), size=path.stat().st_size
+            services, inspector, who, blocks, name, declared, keep.FileTerms(**terms), size=path.stat().st_size
         )
     _print(made, as_json=as_json)
 
@@ -138,7 +138,7 @@ def delete(file: str, tenant: str) -> None:
         change.remove(services.db, _caller(tenant_id), _called(services.db, tenant_id, file).id)
 
 
-def _called(db: Database, tenant_id: UUID, file: str) -> File:
+def _called(db: Database, tenant_id: UUID, file: str) -> NamedFile:
     """Return the file with this id or name; of two with one name that which no test key made."""
     with db.read(tenant_id) as session:
         found = repo.file(session, tenant_id, identifier) if (identifier := uuid(file)) else None
@@ -153,7 +153,7 @@ def _caller(tenant_id: UUID) -> Caller:
     return Caller(tenant_id, scopes=frozenset(Scope))
 
 
-def _print(made: File, *, as_json: bool) -> None:
+def _print(made: NamedFile, *, as_json: bool) -> None:
     shown: Any = SharedFile().dump(made)
     if as_json:
         print_json(shown)

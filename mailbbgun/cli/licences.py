@@ -28,12 +28,12 @@ from mailbbgun.licences.models import Licence
 from mailbbgun.licences.schemas import (
     FullLicence,
     LicenceFilters,
+    LicenceQuestion,
     Licences,
+    LicenceVerdict,
     NewLicence,
-    Question,
     Renewal,
     Revocation,
-    Verdict,
 )
 from mailbbgun.licences.state import standing
 from mailbbgun.services import Services
@@ -133,9 +133,9 @@ def revoke(context: click.Context, /, licence_id: UUID, tenant: str, as_json: bo
 @as_json
 def verify(token: str, as_json: bool) -> None:
     """Say whether TOKEN is in force, and what it allows. The exit code is 1 if it is not."""
-    validated(Question(), {"token": token})
+    validated(LicenceQuestion(), {"token": token})
     with opened() as services:
-        verdict: Any = Verdict().dump(seats.verify(services, token, None))
+        verdict: Any = LicenceVerdict().dump(seats.verify(services, token, None))
     if as_json:
         print_json(verdict)
     else:

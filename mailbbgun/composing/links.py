@@ -35,7 +35,7 @@ _CHARACTER = re.compile(r"&(?:#(?:[xX]([0-9a-fA-F]{1,6});?|([0-9]{1,7});?)|([a-z
 _LINKING = frozenset({"a", "area"})
 
 
-class Tag(NamedTuple):
+class HTMLTag(NamedTuple):
     """A tag in an HTML text: its name in lower case, and where it stands. ``closes``: it is an end tag."""
 
     name: str
@@ -46,7 +46,7 @@ class Tag(NamedTuple):
     at: int
 
 
-class Link(NamedTuple):
+class HTMLLink(NamedTuple):
     """The value of a link's ``href``: what it says, where it stands, and whether ``data-track`` says no."""
 
     target: str
@@ -55,7 +55,7 @@ class Link(NamedTuple):
     untracked: bool
 
 
-def tags(html: str) -> Iterator[Tag]:
+def tags(html: str) -> Iterator[HTMLTag]:
     """Yield the tags of a text that are neither in comments nor in scripts, styles and the like."""
     place = 0
     while found := _TOKEN.search(html, place):
@@ -65,7 +65,7 @@ def tags(html: str) -> Iterator[Tag]:
         if not found["whole"]:  # the text ends within it, so it is none
             return
         name, closes = name.lower(), found["end"] is not None
-        yield Tag(name, closes, found.start(), found["attributes"], found.start("attributes"))
+        yield HTMLTag(name, closes, found.start(), found["attributes"], found.start("attributes"))
         if closes:
             continue
         if name == "plaintext":
@@ -77,7 +77,7 @@ def tags(html: str) -> Iterator[Tag]:
             place = end.start()
 
 
-def rewritten(html: str, replacement: Callable[[Link], str | None], at_the_end: str = "") -> str:
+def rewritten(html: str, replacement: Callable[[HTMLLink], str | None], at_the_end: str = "") -> str:
     """Return a text with the links' targets replaced, and ``at_the_end`` added at the end of its body.
 
     ``replacement`` returns an ASCII URL without quotes, blanks, ``<``, ``>`` and ``&``, or None: the link
@@ -99,7 +99,7 @@ def rewritten(html: str, replacement: Callable[[Link], str | None], at_the_end: 
     return "".join([*pieces, html[place:]])
 
 
-def _link(tag: Tag) -> Link | None:
+def _link(tag: HTMLTag) -> HTMLLink | None:
     """Return the link of a tag; None if it has no ``href`` with a value."""
     found, untracked, seen = None, False, set()
     for part in _PART.finditer(tag.attributes):
@@ -117,7 +117,7 @@ def _link(tag: Tag) -> Link | None:
     if found is None:
         return None
     group, part = found
-    return Link(decoded(part[group]), tag.at + part.start(group), tag.at + part.end(group), untracked)
+    return HTMLLink(decoded(part[group]), tag.at + part.start(group), tag.at + part.end(group), untracked)
 
 
 def decoded(value: str) -> str:

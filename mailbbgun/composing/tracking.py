@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import NamedTuple, Self
 from uuid import UUID
 
-from mailbbgun.composing.links import Link, rewritten
+from mailbbgun.composing.links import HTMLLink, rewritten
 
 #: Paths of our server, before the token.
 OPEN_PATH, CLICK_PATH = "/o/", "/c/"
@@ -108,7 +108,7 @@ def tracked(html: str, tracking: Tracking, message_id: UUID, key: bytes, headers
     }
     ours = tuple(f"{tracking.base}{path}" for path in (OPEN_PATH, CLICK_PATH, "/unsubscribe/"))
 
-    def replacement(link: Link) -> str | None:
+    def replacement(link: HTMLLink) -> str | None:
         target = link.target.strip("\0\t\n\f\r ").translate(_IGNORED)
         if link.untracked or not _WEB.match(target) or _CONTROL.search(target):
             return None

@@ -8,8 +8,7 @@ from sqlalchemy.orm import Session
 from mailbbgun.core.caller import Scope
 from mailbbgun.core.errors import OnlyTestData
 from mailbbgun.events.following import cursor
-from mailbbgun.events.following.pages import Asked, asked_of
-from mailbbgun.events.following.pages import Page as PageOfLog
+from mailbbgun.events.following.pages import EventPage, EventQuery, asked_of
 from mailbbgun.events.following.pages import page as page_of_log
 from mailbbgun.events.following.watch import EventWatch
 from mailbbgun.events.schemas import CursorPlace, Cursors, CursorShown, LogPage, LogQuery, Timeline
@@ -60,11 +59,11 @@ def log(query: dict[str, Any]) -> Any:
     return PendingResponse(waits, lambda: _answer(waits.result()), who=who)
 
 
-def _answer(found: PageOfLog) -> ReadyResponse:
+def _answer(found: EventPage) -> ReadyResponse:
     return ReadyResponse.of(200, found.shown(), {})
 
 
-def _asked(session: Session, query: dict[str, Any]) -> Asked:
+def _asked(session: Session, query: dict[str, Any]) -> EventQuery:
     """Return which events a query asks for. Raises :class:`InvalidInput`, :class:`NotFound`."""
     who = caller()
     asked = asked_of(session, who.tenant_id, query, tests_only=who.tests_only)

@@ -30,7 +30,7 @@ OF_BATCH: ColumnElement[bool] = _E.message_id.is_not(None) & (_E.id == _E.messag
 """The condition that a row is the event of a batch. It is never null, so it may be negated."""
 
 
-class Asked(NamedTuple):
+class BatchPart(NamedTuple):
     """Which messages of a batch are asked for: those with ids between two, and in which order."""
 
     tests_only: bool
@@ -40,7 +40,7 @@ class Asked(NamedTuple):
     newest_first: bool
 
 
-class Wanted(Protocol):
+class MessageFilters(Protocol):
     """What the messages must be like: ``filters.Filters``."""
 
     def of_messages(self, tenant_id: UUID, tests_only: bool) -> Iterator[ColumnElement[bool]]:
@@ -61,7 +61,7 @@ def event(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def messages(session: Session, row: Row[Any], wanted: Wanted, asked: Asked) -> Sequence[Any]:
+def messages(session: Session, row: Row[Any], wanted: MessageFilters, asked: BatchPart) -> Sequence[Any]:
     """Return the first events of messages of a batch, as ``reading.py`` has rows of events."""
     tenant_id, batch_id = row.tenant_id, UUID(row.data["batch_id"])
     ids = [_M.id >= UUID(row.data["first_id"]), _M.id <= row.id]

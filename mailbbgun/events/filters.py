@@ -19,7 +19,7 @@ from mailbbgun.messages.repo import of_test_messages
 _E, _M, _D = EVENTS.c, MESSAGES.c, DELIVERIES.c
 
 
-class Filters(NamedTuple):
+class EventFilters(NamedTuple):
     """What an event must be like. Each field that is given must hold; None or empty: any event."""
 
     kinds: frozenset[Kind] = frozenset()
@@ -88,4 +88,4 @@ class Filters(NamedTuple):
         return select(TAGS.c.message_id).where(*its, TAGS.c.tag == self.tag)
 
 
-NO_FILTERS = Filters()
+NO_FILTERS = EventFilters()

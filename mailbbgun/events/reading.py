@@ -19,7 +19,7 @@ from mailbbgun.events import batched
 from mailbbgun.events.cursors import START as START
 from mailbbgun.events.cursors import Position as Position
 from mailbbgun.events.filters import NO_FILTERS as NO_FILTERS
-from mailbbgun.events.filters import Filters as Filters
+from mailbbgun.events.filters import EventFilters as EventFilters
 from mailbbgun.events.kinds import Kind, ends
 from mailbbgun.events.models import EVENTS
 from mailbbgun.events.storage.settled import settled
@@ -59,7 +59,7 @@ def read(
     after: Position,
     limit: int,
     *,
-    filters: Filters = NO_FILTERS,
+    filters: EventFilters = NO_FILTERS,
     tests_only: bool = False,
     until: Position | None = None,
 ) -> list[LoggedEvent]:
@@ -77,7 +77,7 @@ def read(
         rows_of = session.execute(page.order_by(_E.position, _E.id).limit(wanted)).all()
         for row in rows_of:
             first = after.event_id if after.number == row.position else None
-            asked = batched.Asked(tests_only, first, None, limit - len(found), newest_first=False)
+            asked = batched.BatchPart(tests_only, first, None, limit - len(found), newest_first=False)
             found += _events(session, row, filters, asked)
             if len(found) == limit:
                 break
@@ -93,7 +93,7 @@ def read_back(
     before: Position | None,
     limit: int,
     *,
-    filters: Filters = NO_FILTERS,
+    filters: EventFilters = NO_FILTERS,
     tests_only: bool = False,
 ) -> list[LoggedEvent]:
     """Return up to ``limit`` settled events before a place, or the last ones, newest first."""
@@ -109,7 +109,7 @@ def read_back(
         rows_of = session.execute(page.order_by(_E.position.desc(), _E.id.desc()).limit(wanted)).all()
         for row in rows_of:
             last = before.event_id if before is not None and before.number == row.position else None
-            asked = batched.Asked(tests_only, None, last, limit - len(found), newest_first=True)
+            asked = batched.BatchPart(tests_only, None, last, limit - len(found), newest_first=True)
             found += _events(session, row, filters, asked)
             if len(found) == limit:
                 break
@@ -181,7 +181,7 @@ def _page(
     session: Session,
     tenant_id: UUID,
     conditions: Sequence[ColumnElement[bool]],
-    filters: Filters,
+    filters: EventFilters,
     tests_only: bool,
 ) -> Select[Any]:
     delivery = (_D.tenant_id == tenant_id, *of_test_messages(_D.message_id, tenant_id, tests_only))
@@ -201,7 +201,7 @@ def _page(
     )
 
 
-def _events(session: Session, row: Row[Any], filters: Filters, asked: batched.Asked) -> list[LoggedEvent]:
+def _events(session: Session, row: Row[Any], filters: EventFilters, asked: batched.BatchPart) -> list[LoggedEvent]:
     """Return the events of a row: itself, or for a batch those of the messages that are asked for."""
     if row.id != row.message_id:
         return [_event(row)]

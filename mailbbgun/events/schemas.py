@@ -52,7 +52,7 @@ class Kinds(fields.Field[frozenset[Kind]]):
         return frozenset(found)
 
 
-class Address(fields.String):
+class RecipientQuery(fields.String):
     """An address in a query. A + in it is a plus, not a blank."""
 
     plus = True
@@ -73,7 +73,7 @@ class LogQuery(Schema):
     message_id = fields.UUID(
         data_key="message", load_default=None, metadata={"description": "Of this message.", "example": EXAMPLE_ID}
     )
-    recipient = Address(
+    recipient = RecipientQuery(
         load_default=None,
         validate=validate.Length(1, 320),
         metadata={"description": "Of deliveries to this address.", "example": "ann@example.com"},

@@ -11,7 +11,7 @@ from mailbbgun.database.db import db_now
 from mailbbgun.deliver.workers import Seen, registered
 from mailbbgun.events import repo as events
 from mailbbgun.events.kinds import Kind
-from mailbbgun.explain.facts import Facts, Happening
+from mailbbgun.explain.facts import DeliveryFacts, LastEvent
 from mailbbgun.explain.reasons import explained
 from mailbbgun.explain.ways import Ways, tenant_is_suspended, ways_of
 from mailbbgun.messages import find
@@ -74,11 +74,11 @@ def _facts(
     workers: Mapping[UUID, Seen],
     last: Mapping[str, Any] | None,
     shared: Mapping[str, Any],
-) -> Facts:
+) -> DeliveryFacts:
     seen = workers.get(one.lease_owner) if one.lease_owner else None
     data = last["data"] if last else {}
     reply = " ".join(str(part) for part in (one.reply_code, one.reply) if part is not None) or None
-    return Facts(
+    return DeliveryFacts(
         **shared,
         address=one.address,
         way=ways(sender, one.address),
@@ -94,7 +94,7 @@ def _facts(
         lease_until=one.lease_until,
         worker=f"{seen.worker.host} (process {seen.worker.pid})" if seen else None,
         worker_alive=bool(seen and seen.alive),
-        last=Happening(last["kind"], _said(data), data.get("account")) if last else None,
+        last=LastEvent(last["kind"], _said(data), data.get("account")) if last else None,
         duplicate_of=data.get("duplicate_of"),
     )
 

@@ -50,7 +50,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class LastEvent:
     """The last event of a delivery that tells why it waits."""
 
     kind: str
@@ -59,7 +59,7 @@ class Happening:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class DeliveryFacts:
     """All that decides where a delivery is. ``now`` is by the database's clock."""
 
     now: datetime
@@ -80,7 +80,7 @@ class Facts:
     workers_alive: int = 1
     suspended: bool = False
     useful_until: datetime | None = None
-    last: Happening | None = None
+    last: LastEvent | None = None
     duplicate_of: str | None = None
 
     @property

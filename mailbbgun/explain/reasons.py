@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.deliver.claim import ISOLATED_FROM
-from mailbbgun.explain.facts import ACCOUNTS, CATCHER, MX, SLACK, Facts
+from mailbbgun.explain.facts import ACCOUNTS, CATCHER, MX, SLACK, DeliveryFacts
 from mailbbgun.messages.status import CANCELLED, DELIVERED, PENDING, Reason
 
 
@@ -77,14 +77,14 @@ _ENDED = {
 }
 
 
-def explained(facts: Facts) -> list[Because]:
+def explained(facts: DeliveryFacts) -> list[Because]:
     """Return why a delivery is where it is: the cause that counts first, then others that will hold it up, too."""
     if facts.status != PENDING:
         return [_ended(facts)]
     return list(_pending(facts))
 
 
-def _ended(facts: Facts) -> Because:
+def _ended(facts: DeliveryFacts) -> Because:
     at = f" at {rfc3339(facts.finished_at)}" if facts.finished_at else ""
     if facts.status == DELIVERED:
         text = f"The next server took it{at}: {facts.reply or 'it said nothing more'}"
@@ -97,7 +97,7 @@ def _ended(facts: Facts) -> Because:
     return Because(reason.value, said, after)
 
 
-def _pending(facts: Facts) -> Iterator[Because]:
+def _pending(facts: DeliveryFacts) -> Iterator[Because]:
     if facts.lease_until is not None:
         yield _claimed(facts)
         return
@@ -125,7 +125,7 @@ def _pending(facts: Facts) -> Iterator[Because]:
         yield from _due(facts)
 
 
-def _claimed(facts: Facts) -> Because:
+def _claimed(facts: DeliveryFacts) -> Because:
     who, until = facts.worker or "a worker that is gone", rfc3339(facts.lease_until) if facts.lease_until else ""
     if facts.worker_alive and facts.lease_until is not None and facts.lease_until > facts.now:
         text = f"The worker on {who} has it in hand: it is being sent, or waits for a connection."
@@ -136,7 +136,7 @@ def _claimed(facts: Facts) -> Because:
     return Because(Code.WORKER_LOST.value, text, after, facts.lease_until)
 
 
-def _closed(facts: Facts) -> Iterator[Because]:
+def _closed(facts: DeliveryFacts) -> Iterator[Because]:
     """Yield why no account takes it now."""
     way = facts.way
     if way.kind != ACCOUNTS or way.best is not None:
@@ -159,7 +159,7 @@ def _closed(facts: Facts) -> Iterator[Because]:
             yield Because(Code.ACCOUNT_LIMIT.value, text, f"It goes on at {rfc3339(midnight)}.", midnight)
 
 
-def _waiting(facts: Facts) -> Iterator[Because]:
+def _waiting(facts: DeliveryFacts) -> Iterator[Because]:
     """Yield why it is not due yet."""
     if facts.due or facts.next_attempt_at is None:
         return
@@ -182,7 +182,7 @@ def _waiting(facts: Facts) -> Iterator[Because]:
         yield Because(Code.WAITING_FOR_RETRY.value, text, _next(facts), facts.next_attempt_at)
 
 
-def _due(facts: Facts) -> Iterator[Because]:
+def _due(facts: DeliveryFacts) -> Iterator[Because]:
     """Yield where one is that is due and that nothing holds up."""
     if facts.crashes >= ISOLATED_FROM:
         text = f"{facts.crashes} workers died with it in hand, so a process of its own sends it."
@@ -195,7 +195,7 @@ def _due(facts: Facts) -> Iterator[Because]:
         yield Because(Code.QUEUED.value, text, "A worker takes it as soon as mail before it has left.")
 
 
-def _next(facts: Facts) -> str:
+def _next(facts: DeliveryFacts) -> str:
     """Return when it is tried next, and by which way."""
     at = rfc3339(facts.next_attempt_at) if facts.next_attempt_at else "once it is due"
     if facts.way.kind == CATCHER:

@@ -15,12 +15,12 @@ from sqlalchemy.orm import Session
 from mailbbgun.database.db import Database
 from mailbbgun.database.deadline import at_most
 from mailbbgun.events import reading
-from mailbbgun.events.reading import START, Filters
+from mailbbgun.events.reading import START, EventFilters
 from mailbbgun.messages import find
 from mailbbgun.messages.repo import Wanted
 from mailbbgun.messages.schemas import Summary
 from mailbbgun.statistics import figures
-from mailbbgun.statistics.figures import COUNTS, PERCENTILES, Question
+from mailbbgun.statistics.figures import COUNTS, PERCENTILES, FiguresQuery
 
 #: Rows that are in memory at once.
 PAGE = 1000
@@ -65,7 +65,7 @@ def messages(read: Reading, wanted: Wanted) -> Iterator[Page]:
         wanted = replace(wanted, after=last)
 
 
-def events(database: Database, tenant_id: UUID, filters: Filters, *, tests_only: bool = False) -> Iterator[Page]:
+def events(database: Database, tenant_id: UUID, filters: EventFilters, *, tests_only: bool = False) -> Iterator[Page]:
     """Yield all events that match, oldest first, up to the one that was the last when the export began.
 
     Raises :class:`TookTooLong` if the database needs too long for one page.
@@ -82,14 +82,14 @@ def events(database: Database, tenant_id: UUID, filters: Filters, *, tests_only:
         place = found[-1].position
 
 
-def columns_of(asked: Question) -> Sequence[str]:
+def columns_of(asked: FiguresQuery) -> Sequence[str]:
     """Return the columns of an export of statistics."""
     if asked.group_by == "status":
         return STATUS_COLUMNS
     return GROUP_COLUMNS if asked.group_by else STATISTICS_COLUMNS
 
 
-def statistics(read: Reading, asked: Question) -> Iterator[Page]:
+def statistics(read: Reading, asked: FiguresQuery) -> Iterator[Page]:
     """Yield the figures of each interval and group, oldest first."""
     rows = figures.rows(read, asked)
     while page := [figures.flat(one) for one in islice(rows, PAGE)]:

@@ -4,11 +4,11 @@ from typing import Any
 
 from marshmallow import fields, validate, validates_schema
 
-from mailbbgun.events.reading import Filters as EventFilters
+from mailbbgun.events.reading import EventFilters
 from mailbbgun.events.schemas import LogQuery
 from mailbbgun.exports.writing import CSV, NDJSON
 from mailbbgun.messages.schemas import Choice, Filters
-from mailbbgun.statistics.schemas import Asked
+from mailbbgun.statistics.schemas import StatisticsQuery
 
 
 def _form() -> fields.Field[Any]:
@@ -45,7 +45,7 @@ class EventsExport(LogQuery):
         """Check nothing more: the rules of ``LogQuery`` are about its pages."""
 
 
-class StatisticsExport(Asked):
+class StatisticsExport(StatisticsQuery):
     """Which figures to export."""
 
     format = _form()

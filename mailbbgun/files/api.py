@@ -18,9 +18,9 @@ from mailbbgun.files.schemas import (
     BodyTerms,
     FileChange,
     FileFilters,
+    FileLink,
     FormTerms,
     KeptFiles,
-    Link,
     SharedFile,
     SharedFiles,
     SignedDownload,
@@ -79,7 +79,7 @@ def upload(given: dict[str, Any]) -> Any:
     Each is a part `file` of the form, and keeps its name. An upload that is repeated changes nothing.
     """
     folder = given.pop("folder")
-    form, terms = received_files(read_form()), keep.Terms(**given)
+    form, terms = received_files(read_form()), keep.FileTerms(**given)
     made, new = keep.keep_form(provided(Services), provided(Inspector), caller(), form, folder, terms)
     return {"files": made}, 201 if new else 200
 
@@ -103,7 +103,7 @@ def put(given: dict[str, Any]) -> Any:
     The body is the file, and `Content-Type` its type. An upload that is repeated changes nothing.
     """
     name = given.pop("name")
-    return _kept(caller(), name, keep.Terms(**given))
+    return _kept(caller(), name, keep.FileTerms(**given))
 
 
 @blueprint.route("/files/<uuid:file_id>")
@@ -159,7 +159,7 @@ def download(file_id: UUID) -> Response:
 
 @blueprint.route("/files/<uuid:file_id>/link", methods=["POST"])
 @blueprint.arguments(WantedLink)
-@blueprint.response(200, Link)
+@blueprint.response(200, FileLink)
 @blueprint.alt_response(404, description=_NONE)
 @needs(Scope.FILES, tests=True)
 def link(wanted: dict[str, Any], file_id: UUID) -> Any:
@@ -247,7 +247,7 @@ def put_linked(given: dict[str, Any], tenant_id: UUID, kind: str) -> Any:
     _check_link(given, tenant_id, kind)
     ends = None if given["expires"] is None else datetime.fromtimestamp(given["expires"], UTC)
     who = Caller(tenant_id, kind=KeyKind.TEST if kind == "test" else KeyKind.LIVE)
-    return _kept(who, given["name"], keep.Terms(given["replace"], ends), given["size"])
+    return _kept(who, given["name"], keep.FileTerms(given["replace"], ends), given["size"])
 
 
 @blueprint.after_request  # type: ignore[untyped-decorator]  # flask-smorest has no types
@@ -269,7 +269,7 @@ def _check_link(given: dict[str, Any], tenant_id: UUID, kind: str) -> None:
         raise TooLarge(f"The body has {size} bytes; the link is for at most {given['size']}.")
 
 
-def _kept(who: Caller, name: str, terms: keep.Terms, most: int | None = None) -> Any:
+def _kept(who: Caller, name: str, terms: keep.FileTerms, most: int | None = None) -> Any:
     """Store the body of this request under a name."""
     services, inspector, size = provided(Services), provided(Inspector), request.content_length
     declared = request.content_type or UNKNOWN_TYPE

@@ -11,11 +11,11 @@ from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.core.caller import Caller
 from mailbbgun.database.db import Database
 from mailbbgun.files import find, keep, names, repo
-from mailbbgun.files.models import File
+from mailbbgun.files.models import NamedFile
 from mailbbgun.safety.names import extension
 
 
-def change(db: Database, inspector: Inspector, who: Caller, file_id: UUID, given: Mapping[str, Any]) -> File:
+def change(db: Database, inspector: Inspector, who: Caller, file_id: UUID, given: Mapping[str, Any]) -> NamedFile:
     """Change a file: its ``name``, ``metadata`` and ``expires_at``, those that are given.
 
     With another extension it is examined again. Raises :class:`NotFound`, :class:`InvalidInput`,

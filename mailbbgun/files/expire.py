@@ -4,7 +4,7 @@ from sqlalchemy import delete, select
 
 from mailbbgun.attachments import repo as contents
 from mailbbgun.database.db import Database, db_now
-from mailbbgun.files.models import File
+from mailbbgun.files.models import NamedFile
 
 #: Files of one commit.
 BATCH = 500
@@ -16,10 +16,12 @@ def expire(db: Database) -> bool:
     Raises :class:`DatabaseUnavailable`.
     """
     with db.write() as session:
-        oldest = select(File.id).where(File.expires_at <= db_now()).order_by(File.expires_at).limit(BATCH)
-        doomed = delete(File).where(File.id.in_(oldest.with_for_update(skip_locked=True)))
+        oldest = (
+            select(NamedFile.id).where(NamedFile.expires_at <= db_now()).order_by(NamedFile.expires_at).limit(BATCH)
+        )
+        doomed = delete(NamedFile).where(NamedFile.id.in_(oldest.with_for_update(skip_locked=True)))
         gone = session.execute(
-            doomed.returning(File.tenant_id, File.sha256).execution_options(synchronize_session=False)
+            doomed.returning(NamedFile.tenant_id, NamedFile.sha256).execution_options(synchronize_session=False)
         ).all()
         for tenant_id, sha256 in gone:
             contents.look_soon(session, tenant_id, sha256)

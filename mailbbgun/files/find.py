@@ -11,10 +11,10 @@ from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import NotFound
 from mailbbgun.database.db import Database
 from mailbbgun.files import repo
-from mailbbgun.files.models import File
+from mailbbgun.files.models import NamedFile
 
 
-def file(session: Session, who: Caller, file_id: UUID) -> File:
+def file(session: Session, who: Caller, file_id: UUID) -> NamedFile:
     """Return a file of the caller's tenant; for a test key, one of test keys. Raises :class:`NotFound`."""
     found = repo.file(session, who.tenant_id, file_id, tests_only=who.tests_only)
     if found is None:
@@ -22,7 +22,7 @@ def file(session: Session, who: Caller, file_id: UUID) -> File:
     return found
 
 
-def with_content(db: Database, who: Caller, file_id: UUID) -> tuple[File, Blob]:
+def with_content(db: Database, who: Caller, file_id: UUID) -> tuple[NamedFile, Blob]:
     """Return a file of the caller's tenant with its content.
 
     Raises :class:`NotFound`, and :class:`VirusFound` for a content that may not be given out.
@@ -32,7 +32,7 @@ def with_content(db: Database, who: Caller, file_id: UUID) -> tuple[File, Blob]:
     return its, content_of(db, its)
 
 
-def content_of(db: Database, its: File) -> Blob:
+def content_of(db: Database, its: NamedFile) -> Blob:
     """Return the content of a file, which was just read. Raises like :func:`with_content`."""
     with db.read(its.tenant_id) as session:  # not only test data: test and live data of a tenant share blobs
         blob = contents.blob(session, its.tenant_id, its.sha256)

@@ -15,14 +15,14 @@ from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import Conflict, InvalidInput
 from mailbbgun.database.db import Database
 from mailbbgun.files import names, repo
-from mailbbgun.files.models import File
+from mailbbgun.files.models import NamedFile
 from mailbbgun.safety.examine import Judged
 from mailbbgun.safety.names import safe_name
 from mailbbgun.services import Services
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class FileTerms:
     """How uploads become files. ``replace``: a file of the same name gets the new content."""
 
     replace: bool = False
@@ -38,8 +38,8 @@ class _NewFile:
 
 
 def keep_form(
-    services: Services, inspector: Inspector, who: Caller, form: ReceivedForm, folder: str, terms: Terms
-) -> tuple[list[File], bool]:
+    services: Services, inspector: Inspector, who: Caller, form: ReceivedForm, folder: str, terms: FileTerms
+) -> tuple[list[NamedFile], bool]:
     """Store the files of a form in a folder; all of them or, on any error, none.
 
     Returns the files in their order, and whether any is new. Raises :class:`InvalidInput`, :class:`Conflict`
@@ -59,11 +59,11 @@ def keep_body(
     blocks: Iterable[bytes],
     name: str,
     declared: str,
-    terms: Terms,
+    terms: FileTerms,
     *,
     size: int | None,
     most: int | None = None,
-) -> tuple[File, bool]:
+) -> tuple[NamedFile, bool]:
     """Store a body under a name, and return the file and whether it is new. Raises like :func:`keep_form`.
 
     ``declared``: its media type. ``size``: its bytes, if that is known. ``most``: the bytes that it may have
@@ -100,7 +100,7 @@ def _in(folder: str, content: StoredFile, judged: Judged) -> _NewFile:
     return _NewFile(names.in_folder(folder, judged.filename), content, judged.content_type)
 
 
-def _named(db: Database, who: Caller, files: Sequence[_NewFile], terms: Terms) -> tuple[list[File], bool]:
+def _named(db: Database, who: Caller, files: Sequence[_NewFile], terms: FileTerms) -> tuple[list[NamedFile], bool]:
     """Give contents their names, all in one transaction."""
     replaced: set[str] = set()
     made, new = [], False
@@ -119,7 +119,7 @@ def _named(db: Database, who: Caller, files: Sequence[_NewFile], terms: Terms) -
     return made, new
 
 
-def _values(one: _NewFile, terms: Terms) -> dict[str, Any]:
+def _values(one: _NewFile, terms: FileTerms) -> dict[str, Any]:
     return {
         "name": one.name,
         "sha256": one.content.sha256,
@@ -131,7 +131,7 @@ def _values(one: _NewFile, terms: Terms) -> dict[str, Any]:
     }
 
 
-def _changed(session: Session, who: Caller, values: dict[str, Any], terms: Terms) -> str | None:
+def _changed(session: Session, who: Caller, values: dict[str, Any], terms: FileTerms) -> str | None:
     """Give the file of a name its new content, if it may have it. Return the digest of the old one.
 
     A file that has this content already stays as it is, so that an upload may be repeated.

@@ -14,7 +14,7 @@ from mailbbgun.database.db import Base, Owned, UTCDateTime
 NAME = Text().with_variant(Text(collation="C"), "postgresql")
 
 
-class File(Owned, Base):
+class NamedFile(Owned, Base):
     """A content under a name. The names of test keys' files are apart from those of others."""
 
     __tablename__ = "files"

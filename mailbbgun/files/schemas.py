@@ -137,7 +137,7 @@ class WantedLink(Schema):
     seconds = _seconds()
 
 
-class Link(Schema):
+class FileLink(Schema):
     """A link to a file, for anybody who has it."""
 
     url = fields.String(metadata={"format": "uri"})

@@ -153,3 +153,12 @@ class Texts(fields.Field[list[str]]):
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise self.make_error("validator_failed")
         return texts
+
+
+class Flag(fields.Boolean):
+    """``true`` or ``false``; no other value is accepted."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value

@@ -158,8 +158,8 @@ def send(licence_id: UUID) -> Any:
 
 
 @blueprint.route("/licences/verify", methods=["POST"])
-@blueprint.arguments(schemas.Question)
-@blueprint.response(200, schemas.Verdict)
+@blueprint.arguments(schemas.LicenceQuestion)
+@blueprint.response(200, schemas.LicenceVerdict)
 @blueprint.alt_response(429, description=_MANY)
 @_public
 def verify(question: dict[str, Any]) -> Any:

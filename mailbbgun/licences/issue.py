@@ -13,8 +13,8 @@ from mailbbgun.database.crypto import Vault
 from mailbbgun.licences import repo
 from mailbbgun.licences.keys import signing_pair
 from mailbbgun.licences.models import Licence
-from mailbbgun.licences.state import Standing, standing
-from mailbbgun.licences.tokens import Kind, sign
+from mailbbgun.licences.state import LicenceState, standing
+from mailbbgun.licences.tokens import TokenKind, sign
 from mailbbgun.settings.settings import Settings
 
 TRIAL = "trial"
@@ -87,16 +87,16 @@ def revoke(session: Session, tenant_id: UUID, licence_id: UUID, reason: str | No
 def in_force(licence: Licence, now: datetime) -> Licence:
     """Return the licence. Raises :class:`Conflict` if it is not in force."""
     state = standing(licence, now)
-    if state is not Standing.VALID:
+    if state is not LicenceState.VALID:
         raise Conflict(_SAYS[state].format(one=licence))
     return licence
 
 
 _SAYS = {
-    Standing.REVOKED: "The licence is revoked.",
-    Standing.EXPIRED: "The licence expired at {one.expires_at:%Y-%m-%dT%H:%M:%SZ}.",
-    Standing.SUPERSEDED: "The licence was renewed: use the token of {one.superseded_by}.",
-    Standing.NOT_YET_VALID: "The licence begins at {one.not_before:%Y-%m-%dT%H:%M:%SZ}.",
+    LicenceState.REVOKED: "The licence is revoked.",
+    LicenceState.EXPIRED: "The licence expired at {one.expires_at:%Y-%m-%dT%H:%M:%SZ}.",
+    LicenceState.SUPERSEDED: "The licence was renewed: use the token of {one.superseded_by}.",
+    LicenceState.NOT_YET_VALID: "The licence begins at {one.not_before:%Y-%m-%dT%H:%M:%SZ}.",
 }
 
 
@@ -126,7 +126,7 @@ def _add(
     )
     _check(licence, now)
     pair = signing_pair(session, vault)
-    licence.kid, licence.token = pair.kid, vault.encrypt(sign(pair, Kind.LICENCE, _claims(licence, iss)))
+    licence.kid, licence.token = pair.kid, vault.encrypt(sign(pair, TokenKind.LICENCE, _claims(licence, iss)))
     session.add(licence)
     session.flush()
     return licence

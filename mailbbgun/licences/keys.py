@@ -14,7 +14,7 @@ from mailbbgun.database.crypto import Vault
 from mailbbgun.database.db import Database
 from mailbbgun.licences import repo
 from mailbbgun.licences.models import LicenceKey
-from mailbbgun.licences.tokens import BadToken, Kind, Pair, new_pair, public_jwk, read
+from mailbbgun.licences.tokens import BadToken, Pair, TokenKind, new_pair, public_jwk, read
 from mailbbgun.settings.settings import Settings
 
 #: Seconds for which a retired key is published beyond what it signed: for clocks that differ, and for caches.
@@ -59,7 +59,7 @@ def jwks(session: Session, settings: Settings) -> dict[str, Any]:
 def shown(database: Database, token: str) -> Shown:
     """Return whose licence a token is. Raises :class:`BadToken`."""
     with database.read() as session:
-        claims = read(token, Kind.LICENCE, lambda kid: repo.public_key(session, kid))
+        claims = read(token, TokenKind.LICENCE, lambda kid: repo.public_key(session, kid))
     try:
         return Shown(UUID(claims["aud"]), UUID(claims["jti"]))
     except (KeyError, ValueError) as error:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.database.db import db_now
 from mailbbgun.licences.models import Activation, Licence, LicenceKey
-from mailbbgun.licences.state import SKEW, Standing
+from mailbbgun.licences.state import SKEW, LicenceState
 
 _UNSYNCED = {"synchronize_session": False}
 _ACTIVATIONS = cast(Table, Activation.__table__)
@@ -91,11 +91,11 @@ def _conditions(filters: Mapping[str, str | None]) -> list[ColumnElement[bool]]:
         places = (Licence.subject, Licence.email)
         its.append(or_(*(func.lower(one).contains(text.lower(), autoescape=True) for one in places)))
     if status := filters.get("status"):
-        its.append(_of_status(Standing(status)))
+        its.append(_of_status(LicenceState(status)))
     return its
 
 
-def _of_status(status: Standing) -> ColumnElement[bool]:
+def _of_status(status: LicenceState) -> ColumnElement[bool]:
     """Return the condition that ``state.standing`` would say this."""
     skew = int(SKEW.total_seconds())
     superseded = func.coalesce(Licence.superseded_at <= db_now(), False)
@@ -103,11 +103,11 @@ def _of_status(status: Standing) -> ColumnElement[bool]:
     begun = Licence.not_before <= db_now(skew)
     kept = Licence.revoked_at.is_(None) & ~superseded
     return {
-        Standing.REVOKED: Licence.revoked_at.is_not(None),
-        Standing.SUPERSEDED: Licence.revoked_at.is_(None) & superseded,
-        Standing.EXPIRED: kept & expired,
-        Standing.NOT_YET_VALID: kept & ~expired & ~begun,
-        Standing.VALID: kept & ~expired & begun,
+        LicenceState.REVOKED: Licence.revoked_at.is_not(None),
+        LicenceState.SUPERSEDED: Licence.revoked_at.is_(None) & superseded,
+        LicenceState.EXPIRED: kept & expired,
+        LicenceState.NOT_YET_VALID: kept & ~expired & ~begun,
+        LicenceState.VALID: kept & ~expired & begun,
     }[status]
 
 

@@ -11,11 +11,11 @@ from mailbbgun.core.addresses import address
 from mailbbgun.http.bad_input import EXAMPLE_ID, SECRET
 from mailbbgun.http.schemas import Moment, Page, Time
 from mailbbgun.licences.issue import OVERLAP_DAYS, TYPES
-from mailbbgun.licences.state import Standing
+from mailbbgun.licences.state import LicenceState
 from mailbbgun.licences.tokens import LONGEST
 
 MOST_SEATS, MOST_FEATURES, MOST_METADATA = 1_000_000, 50, 4096
-STATES = [one.value for one in Standing]
+STATES = [one.value for one in LicenceState]
 
 _FEATURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _FINGERPRINT = re.compile(r"[A-Za-z0-9._:+/=@-]{8,128}")
@@ -52,7 +52,7 @@ def _notes(value: Mapping[str, Any]) -> None:
         raise ValidationError(f"It has {size} bytes of JSON, and {MOST_METADATA} are the most.")
 
 
-class Terms(Schema):
+class LicenceTerms(Schema):
     """What a licence allows, and when."""
 
     seats = fields.Integer(
@@ -96,7 +96,7 @@ def _owner(**options: Any) -> fields.String:
     return fields.String(validate=[validate.Length(1, 254), _email], metadata=about, **options)
 
 
-class NewLicence(Terms):
+class NewLicence(LicenceTerms):
     """The body of a request to issue a licence."""
 
     type = _type(required=True)
@@ -108,7 +108,7 @@ class NewLicence(Terms):
     email = _owner(required=True)
 
 
-class Renewal(Terms):
+class Renewal(LicenceTerms):
     """The body of a request to renew a licence. What is not given is as before."""
 
     type = _type()
@@ -201,7 +201,7 @@ def _machine(**options: Any) -> fields.String:
     return fields.String(validate=_fingerprint, metadata=about, **options)
 
 
-class Question(Schema):
+class LicenceQuestion(Schema):
     """A token to verify. With a fingerprint, the answer says whether that machine holds a seat."""
 
     token = _token()
@@ -224,7 +224,7 @@ class NewActivation(OfMachine):
     )
 
 
-class Verdict(Schema):
+class LicenceVerdict(Schema):
     """What is known of a token."""
 
     valid = fields.Boolean(metadata={"description": "Whether it is in force."})

@@ -18,8 +18,8 @@ from mailbbgun.licences import repo
 from mailbbgun.licences.issue import in_force, issuer
 from mailbbgun.licences.keys import Shown, shown, signing_pair
 from mailbbgun.licences.models import Activation, Licence
-from mailbbgun.licences.state import SKEW, Standing, standing
-from mailbbgun.licences.tokens import BadToken, Kind, sign
+from mailbbgun.licences.state import SKEW, LicenceState, standing
+from mailbbgun.licences.tokens import BadToken, TokenKind, sign
 from mailbbgun.services import Services
 
 #: Seconds for which the list of revoked licences may be cached. Within them it does not change.
@@ -51,7 +51,7 @@ def verify(services: Services, token: str, fingerprint: str | None) -> dict[str,
     names = ("id", "type", "subject", "seats", "features", "not_before", "expires_at", "superseded_by")
     told = {name: getattr(licence, name) for name in names}
     activated = None if fingerprint is None else held is not None
-    return {"valid": state is Standing.VALID, "status": state, "seats_used": used, "activated": activated, **told}
+    return {"valid": state is LicenceState.VALID, "status": state, "seats_used": used, "activated": activated, **told}
 
 
 def activate(services: Services, token: str, machine: Machine) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def revocations(session: Session, services: Services, tenant_id: UUID) -> str:
         "exp": issued + 86_400,
         "revoked": [{"jti": str(one), "at": int(at.timestamp()), "why": why} for one, at, why in rows],
     }
-    return sign(signing_pair(session, services.vault), Kind.REVOKED, claims)
+    return sign(signing_pair(session, services.vault), TokenKind.REVOKED, claims)
 
 
 def _shown(services: Services, token: str) -> Shown:
@@ -195,4 +195,4 @@ def _lease(
         "type": licence.type,
         "features": licence.features,
     }
-    return sign(signing_pair(session, services.vault), Kind.LEASE, claims)
+    return sign(signing_pair(session, services.vault), TokenKind.LEASE, claims)

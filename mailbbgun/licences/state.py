@@ -8,7 +8,7 @@ from typing import Protocol
 SKEW = timedelta(seconds=60)
 
 
-class Standing(StrEnum):
+class LicenceState(StrEnum):
     """The state of a licence at a moment. Only one that is ``VALID`` is in force."""
 
     VALID = "valid"
@@ -18,7 +18,7 @@ class Standing(StrEnum):
     SUPERSEDED = "superseded"
 
 
-class Facts(Protocol):
+class LicenceFacts(Protocol):
     """What the state depends on."""
 
     not_before: datetime
@@ -27,12 +27,12 @@ class Facts(Protocol):
     superseded_at: datetime | None
 
 
-def standing(licence: Facts, now: datetime) -> Standing:
+def standing(licence: LicenceFacts, now: datetime) -> LicenceState:
     """Return the state of a licence. If several are true, the one that lasts for ever comes first."""
     if licence.revoked_at is not None:
-        return Standing.REVOKED
+        return LicenceState.REVOKED
     if licence.superseded_at is not None and licence.superseded_at <= now:
-        return Standing.SUPERSEDED
+        return LicenceState.SUPERSEDED
     if licence.expires_at is not None and licence.expires_at + SKEW <= now:
-        return Standing.EXPIRED
-    return Standing.VALID if licence.not_before - SKEW <= now else Standing.NOT_YET_VALID
+        return LicenceState.EXPIRED
+    return LicenceState.VALID if licence.not_before - SKEW <= now else LicenceState.NOT_YET_VALID

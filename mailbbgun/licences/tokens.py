@@ -26,7 +26,7 @@ LONGEST = 8192
 _FORM = re.compile(r"([A-Za-z0-9_-]{1,512})\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}")
 
 
-class Kind(StrEnum):
+class TokenKind(StrEnum):
     """What a token is for: its ``typ``."""
 
     LICENCE = "licence+jwt"
@@ -67,14 +67,14 @@ def public_jwk(kid: str, public: str) -> dict[str, str]:
     return {"kty": "OKP", "crv": "Ed25519", "x": public, "kid": kid, "alg": ALGORITHM, "use": "sig"}
 
 
-def sign(pair: Pair, kind: Kind, claims: Mapping[str, Any]) -> str:
+def sign(pair: Pair, kind: TokenKind, claims: Mapping[str, Any]) -> str:
     """Return a token with these claims. The same claims make the same token."""
     key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": pair.public, "d": pair.private})
     header = {"alg": ALGORITHM, "typ": kind.value, "kid": pair.kid}
     return jws.serialize_compact(header, orjson.dumps(claims), key, registry=_Registry())
 
 
-def read(token: str, kind: Kind, public_of: Callable[[str], str | None]) -> dict[str, Any]:
+def read(token: str, kind: TokenKind, public_of: Callable[[str], str | None]) -> dict[str, Any]:
     """Return the claims of a token. ``public_of`` finds the public half of a key of ours by its id.
 
     Whether the token is in force is not looked at. Raises :class:`BadToken`.
@@ -91,7 +91,7 @@ def read(token: str, kind: Kind, public_of: Callable[[str], str | None]) -> dict
     return cast(dict[str, Any], orjson.loads(payload))  # we signed it, so it is JSON
 
 
-def _kid(token: str, kind: Kind) -> str:
+def _kid(token: str, kind: TokenKind) -> str:
     """Return the id of the key that a token names, if its header is one that we write."""
     form = _FORM.fullmatch(token) if len(token) <= LONGEST else None
     if form is None:

@@ -30,7 +30,7 @@ _DRAINED = 65_536
 Why = Literal["dns", "connect", "tls", "timeout", "broken"]
 
 
-class Answer(NamedTuple):
+class HTTPAnswer(NamedTuple):
     """The answer to a request."""
 
     status: int
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
     seconds: float
 
 
-class NoAnswer(Exception):
+class NoHTTPAnswer(Exception):
     """There is no answer. ``why`` is the step that failed; the text is for people, without secrets.
 
     ``sent``: the server may have taken the request all the same.
@@ -87,14 +87,14 @@ class HTTPClient:
         *,
         keep: int = KEPT,
         repeatable: bool = False,
-    ) -> Answer:
+    ) -> HTTPAnswer:
         """Send a POST and return the answer, with at most ``keep`` bytes of its body, within ``timeout`` seconds.
 
         ``repeatable``: the receiver recognizes a request that comes twice. If a kept connection turns out to be
         closed, such a request is sent again over a new one.
 
         Raises :class:`InvalidInput` for a URL that is none, :class:`NotPermitted` for a host that we do not connect
-        to, and :class:`NoAnswer`.
+        to, and :class:`NoHTTPAnswer`.
         """
         began = time.monotonic()
         wanted = target(url, self.guard)
@@ -103,7 +103,7 @@ class HTTPClient:
         if kept is not None:
             try:
                 return self._exchange(kept, wanted, body, given, began, timeout, keep)
-            except NoAnswer as failure:
+            except NoHTTPAnswer as failure:
                 if failure.why != "broken" or not repeatable:
                     raise
         new = connection(wanted, self.guard, self._look_ups, self._context)
@@ -126,7 +126,7 @@ class HTTPClient:
         began: float,
         timeout: float,
         keep: int,
-    ) -> Answer:
+    ) -> HTTPAnswer:
         reusable, step, answer = False, "connect", None
         try:
             used.until(began + timeout)
@@ -138,7 +138,7 @@ class HTTPClient:
             content = answer.read(keep, decode_content=False) if keep else b""
             reusable = self._drained(answer) and used.sock is not None
             names = {name.lower(): value for name, value in answer.headers.items()}
-            return Answer(answer.status, names, content, time.monotonic() - began)
+            return HTTPAnswer(answer.status, names, content, time.monotonic() - began)
         except NotPermitted:
             raise
         except (OSError, HTTPError, http.client.HTTPException, UnicodeError) as error:
@@ -201,7 +201,7 @@ class HTTPClient:
         return closing
 
 
-def _no_answer(error: Exception, wanted: Target, seconds: float, timeout: float, *, sent: bool) -> NoAnswer:
+def _no_answer(error: Exception, wanted: Target, seconds: float, timeout: float, *, sent: bool) -> NoHTTPAnswer:
     """Return our error for one of urllib3, of ``http.client``, of TLS or of the system."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError | http.client.HTTPException | UnicodeError):
@@ -209,14 +209,18 @@ def _no_answer(error: Exception, wanted: Target, seconds: float, timeout: float,
     where = f"{wanted.host} port {wanted.port}"
     if isinstance(cause, TimeoutError):
         step = "had not answered" if sent else "could not be connected to"
-        return NoAnswer("timeout", f"{where} {step} after {timeout:g} seconds", seconds, sent=sent)
+        return NoHTTPAnswer("timeout", f"{where} {step} after {timeout:g} seconds", seconds, sent=sent)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return NoAnswer("tls", f"{where}: its certificate is not accepted: {cause.verify_message}", seconds, sent=False)
+        return NoHTTPAnswer(
+            "tls", f"{where}: its certificate is not accepted: {cause.verify_message}", seconds, sent=False
+        )
     if isinstance(cause, ssl.SSLError) and not sent:
-        return NoAnswer("tls", f"{where}: TLS failed: {cause.reason or 'no TLS spoken'}", seconds, sent=False)
+        return NoHTTPAnswer("tls", f"{where}: TLS failed: {cause.reason or 'no TLS spoken'}", seconds, sent=False)
     if (not sent and isinstance(cause, UnicodeError)) or type(cause).__name__ == "gaierror":
-        return NoAnswer("dns", f"{wanted.host} was not found in the DNS", seconds, sent=False)
+        return NoHTTPAnswer("dns", f"{wanted.host} was not found in the DNS", seconds, sent=False)
     said = getattr(cause, "strerror", None) or type(cause or error).__name__
     if not sent:
-        return NoAnswer("connect", f"{where} cannot be connected to: {said}", seconds, sent=False)
-    return NoAnswer("broken", f"{where} closed the connection, or its answer is no HTTP: {said}", seconds, sent=True)
+        return NoHTTPAnswer("connect", f"{where} cannot be connected to: {said}", seconds, sent=False)
+    return NoHTTPAnswer(
+        "broken", f"{where} closed the connection, or its answer is no HTTP: {said}", seconds, sent=True
+    )

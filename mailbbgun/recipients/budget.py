@@ -12,7 +12,7 @@ from mailbbgun.core.errors import TooLarge
 BATCH_SECONDS = 2.0
 
 
-class Budget:
+class TemplateBudget:
     """The CPU that this thread may take from now on."""
 
     def __init__(self, seconds: float, of: str, items: int, name: str) -> None:

@@ -32,7 +32,7 @@ LOOKS: Mapping[str, Look] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+class SlackContent:
     """What a message says. ``text`` and the values of ``fields`` may use Slack's mrkdwn, such as ``*bold*``."""
 
     text: str = ""
@@ -42,7 +42,7 @@ class Content:
     blocks: Sequence[Mapping[str, Any]] = ()
 
 
-def payload(content: Content) -> dict[str, Any]:
+def payload(content: SlackContent) -> dict[str, Any]:
     """Return the JSON that Slack gets, without channel and thread."""
     summary = fallback(content)
     blocks = [*_header(content)]
@@ -61,7 +61,7 @@ def payload(content: Content) -> dict[str, Any]:
     return {"attachments": [{"color": colour, "fallback": summary, "blocks": blocks}], "unfurl_links": False}
 
 
-def fallback(content: Content) -> str:
+def fallback(content: SlackContent) -> str:
     """Return the first words of a message, for notifications."""
     level = f"[{content.level}] " if content.level else ""
     said = ": ".join(part for part in (content.title, " ".join(content.text.split())) if part)
@@ -95,14 +95,14 @@ def split(text: str, most: int = SECTION) -> Iterator[str]:
         rest = rest[len(part) :].lstrip("\n")
 
 
-def _header(content: Content) -> Iterator[dict[str, Any]]:
+def _header(content: SlackContent) -> Iterator[dict[str, Any]]:
     if content.title:
         icon = f"{LOOKS[content.level].icon} " if content.level else ""
         title = " ".join(content.title.split())
         yield {"type": "header", "text": {"type": "plain_text", "text": cut(f"{icon}{title}", HEADER), "emoji": True}}
 
 
-def _begun(content: Content) -> tuple[str, str]:
+def _begun(content: SlackContent) -> tuple[str, str]:
     """Return what stands before the text, which is not escaped, and the text."""
     icon = f"{LOOKS[content.level].icon} " if content.level and not content.title and content.text else ""
     return icon, content.text

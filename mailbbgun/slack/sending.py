@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.accept.accept import Accepted, Accepting, Acceptor
 from mailbbgun.accept.checks import Wrong, check_options
-from mailbbgun.accept.draft import Prepared
+from mailbbgun.accept.draft import PreparedSubmission
 from mailbbgun.accept.fields import PLAIN, Options
 from mailbbgun.core.caller import Caller, Scope
 from mailbbgun.core.errors import InvalidInput
@@ -21,7 +21,7 @@ from mailbbgun.messages.models import Delivery, Message
 from mailbbgun.relays.slack.medium import SIMULATED, SLACK_PREFIX, slack_account_of, slack_sender
 from mailbbgun.relays.slack.relay import THREAD
 from mailbbgun.settings.settings import Settings
-from mailbbgun.slack.layout import Content, cut, payload
+from mailbbgun.slack.layout import SlackContent, cut, payload
 from mailbbgun.slack_accounts import edit, repo
 from mailbbgun.slack_accounts.models import SlackAccount
 
@@ -46,7 +46,7 @@ class SlackMessage:
     time stamp by which Slack knows one.
     """
 
-    content: Content
+    content: SlackContent
     account: str | None = None
     channel: str | None = None
     thread: str | None = None
@@ -92,7 +92,7 @@ class SlackDoor:
         return self.accept(message, caller, options.with_key(key)).result()
 
 
-def _prepared(session: Session, message: SlackMessage, caller: Caller) -> Prepared:
+def _prepared(session: Session, message: SlackMessage, caller: Caller) -> PreparedSubmission:
     earlier = _earlier(session, message.thread, caller) if message.thread else None
     # A test key sees nothing of live data, so its messages need no account, and any name is right.
     account = None if caller.tests_only else _account(session, message, earlier, caller.tenant_id)
@@ -107,7 +107,7 @@ def _prepared(session: Session, message: SlackMessage, caller: Caller) -> Prepar
     text = json.dumps(body, separators=(",", ":"))
     if len(text) > LARGEST:
         raise _wrong("blocks", f"The message has {len(text)} bytes of JSON, and {LARGEST} are the most.")
-    return Prepared(
+    return PreparedSubmission(
         sender=sender,
         sender_name=account.name if account else SIMULATOR,
         recipient=_channel(message, account, earlier),
@@ -116,7 +116,7 @@ def _prepared(session: Session, message: SlackMessage, caller: Caller) -> Prepar
     )
 
 
-def _subject(content: Content) -> str:
+def _subject(content: SlackContent) -> str:
     said = content.title or content.text or "(blocks)"
     return cut("".join(one if one.isprintable() else " " for one in " ".join(said.split())), SUBJECT)
 
@@ -173,6 +173,6 @@ def _wrong(name: str, why: str) -> InvalidInput:
 def from_given(given: Mapping[str, Any]) -> SlackMessage:
     """Return the message of a request's fields."""
     names = ("text", "title", "level", "fields", "blocks")
-    content = Content(**{name: given[name] for name in names if given.get(name) is not None})
+    content = SlackContent(**{name: given[name] for name in names if given.get(name) is not None})
     where = {name: given.get(name) for name in ("account", "channel", "thread")}
     return SlackMessage(content=content, **where)

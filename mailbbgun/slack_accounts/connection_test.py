@@ -8,7 +8,7 @@ from typing import Any
 
 from mailbbgun.core.errors import Unavailable
 from mailbbgun.database.crypto import Vault
-from mailbbgun.relays.slack.answers import Answer
+from mailbbgun.relays.slack.answers import SlackAnswer
 from mailbbgun.relays.slack.client import SlackTarget, Unreachable, ask, webhook_permitted, words
 from mailbbgun.relays.slack.errors import told
 from mailbbgun.settings.settings import Settings
@@ -38,7 +38,7 @@ class SlackTests:
         try:
             answer = self._ask(target)
         except (Unreachable, OSError, http.client.HTTPException, ValueError) as error:
-            answer = Answer(0, f"Slack does not answer: {words(error)}")
+            answer = SlackAnswer(0, f"Slack does not answer: {words(error)}")
         finally:
             self._places.release()
         ok = not answer.error or (target.webhook_url is not None and answer.error in WORKS)
@@ -50,10 +50,10 @@ class SlackTests:
             "seconds": round(time.monotonic() - began, 3),
         }
 
-    def _ask(self, target: SlackTarget) -> Answer:
+    def _ask(self, target: SlackTarget) -> SlackAnswer:
         url = self._settings.SLACK_API_URL
         if target.webhook_url is not None and not webhook_permitted(target.webhook_url, url):
-            return Answer(0, "the URL of the incoming webhook is not Slack's")
+            return SlackAnswer(0, "the URL of the incoming webhook is not Slack's")
         body = {} if target.webhook_url is None else {"text": ""}
         return ask(target, url, self._settings.SLACK_TIMEOUT, body, "auth.test")
 

@@ -1,12 +1,11 @@
 """What the HTTP API takes and shows of Slack accounts. No answer has a token or a URL."""
 
 import re
-from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
 
 from mailbbgun.http.bad_input import SECRET
-from mailbbgun.http.schemas import Time
+from mailbbgun.http.schemas import Flag, Time
 from mailbbgun.slack_accounts.edit import KINDS
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff<>]{1,64}")
@@ -30,15 +29,6 @@ def channel(text: str) -> None:
 def _token(text: str) -> None:
     if not re.fullmatch(r"xox[bp]-[!-~]{1,490}", text):
         raise ValidationError("A bot token begins with xoxb-, as Slack shows it under OAuth & Permissions.")
-
-
-class Flag(fields.Boolean):
-    """``true`` or ``false``; no other value is accepted."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
-        if not isinstance(value, bool):
-            raise self.make_error("invalid", input=value)
-        return value
 
 
 class SlackAccountChange(Schema):

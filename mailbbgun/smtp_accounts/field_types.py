@@ -111,15 +111,6 @@ class Seconds(fields.Float):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
-class Flag(fields.Boolean):
-    """``true`` or ``false``; no other value is accepted."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
-        if not isinstance(value, bool):
-            raise self.make_error("invalid", input=value)
-        return value
-
-
 def password(text: str) -> None:
     """Raise ``ValidationError`` if a password holds characters that no server can receive."""
     if len(text) <= LOOKED_AT and _UNWRITABLE.search(text):  # a longer one is refused for its length

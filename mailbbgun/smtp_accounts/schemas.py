@@ -9,7 +9,7 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from mailbbgun.http.bad_input import SECRET
-from mailbbgun.http.schemas import Time
+from mailbbgun.http.schemas import Flag, Time
 from mailbbgun.smtp_accounts.account import PROTOCOLS
 from mailbbgun.smtp_accounts.field_types import (
     AccountAddressOrDomain,
@@ -17,7 +17,6 @@ from mailbbgun.smtp_accounts.field_types import (
     ASCIIAddress,
     Certificates,
     DomainPattern,
-    Flag,
     Line,
     Seconds,
     password,

@@ -63,7 +63,7 @@ class CountedEvent(Protocol):
     def accepted_at(self) -> datetime | None: ...
 
 
-class Facts(NamedTuple):
+class EventFacts(NamedTuple):
     """What else must be known of the messages of some events.
 
     ``scheduled``: when the first attempt of scheduled messages was due. ``recipients``: how many
@@ -74,7 +74,7 @@ class Facts(NamedTuple):
     recipients: Mapping[UUID, Mapping[str, int]] = {}
 
 
-class Row(NamedTuple):
+class RollupRow(NamedTuple):
     """Names a row. ``start``: when its interval begins, in seconds since 1970."""
 
     interval: str
@@ -85,7 +85,7 @@ class Row(NamedTuple):
 
 
 @dataclass(slots=True)
-class Figures:
+class LabelSums:
     """Sums of counts by name, and of times to deliver by bucket."""
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -101,12 +101,12 @@ class Figures:
             my_times[bucket] = my_times.get(bucket, 0) + number
 
 
-def sums(events: Iterable[CountedEvent], facts: Facts, since: int | None = None) -> dict[Row, Figures]:
+def sums(events: Iterable[CountedEvent], facts: EventFacts, since: int | None = None) -> dict[RollupRow, LabelSums]:
     """Return what these events add, by row, in the order in which rows first occur.
 
     Events without a message, and those before ``since`` (seconds since 1970), add nothing.
     """
-    minutes: dict[tuple[str, str, int, bool], Figures] = {}
+    minutes: dict[tuple[str, str, int, bool], LabelSums] = {}
     for event in events:
         moment = int(event.at.timestamp())
         if event.message_id is None or (since is not None and moment < since):
@@ -115,18 +115,18 @@ def sums(events: Iterable[CountedEvent], facts: Facts, since: int | None = None)
         for dimension, value, counts, times in _added(event, event.message_id, facts):
             key = (dimension, value, minute, event.test)
             if (figures := minutes.get(key)) is None:
-                figures = minutes[key] = Figures()
+                figures = minutes[key] = LabelSums()
             figures.add(counts, times)
     return _rolled_up(minutes)
 
 
-def _rolled_up(minutes: Mapping[tuple[str, str, int, bool], Figures]) -> dict[Row, Figures]:
+def _rolled_up(minutes: Mapping[tuple[str, str, int, bool], LabelSums]) -> dict[RollupRow, LabelSums]:
     """Return the sums of minutes, and those of their hours and days."""
-    found: dict[Row, Figures] = {}
+    found: dict[RollupRow, LabelSums] = {}
     for (dimension, value, minute, test), figures in minutes.items():
         for interval, seconds in SECONDS.items():
-            row = Row(interval, dimension, minute - minute % seconds, value, test)
-            found.setdefault(row, Figures()).add(figures.counts, figures.times)
+            row = RollupRow(interval, dimension, minute - minute % seconds, value, test)
+            found.setdefault(row, LabelSums()).add(figures.counts, figures.times)
     return found
 
 
@@ -137,7 +137,7 @@ _NO_TIMES: Mapping[int, int] = {}
 _NONE, _TAG, _DOMAIN, _ACCOUNT = (one.value for one in Dimension)
 
 
-def _added(event: CountedEvent, message_id: UUID, facts: Facts) -> Iterator[Added]:
+def _added(event: CountedEvent, message_id: UUID, facts: EventFacts) -> Iterator[Added]:
     """Yield each label of an event, and what it adds there."""
     if event.kind == ACCEPTED:
         given, domains = event.data.get("recipients"), facts.recipients.get(message_id, {})
@@ -172,8 +172,8 @@ def domain_of(address: str) -> str:
 
 
 def admitted(
-    found: Mapping[Row, Figures], known: Mapping[tuple[str, int, bool], set[str]], most: int
-) -> dict[Row, Figures]:
+    found: Mapping[RollupRow, LabelSums], known: Mapping[tuple[str, int, bool], set[str]], most: int
+) -> dict[RollupRow, LabelSums]:
     """Return the sums with at most ``most`` values of a dimension in one day; the others are summed up as REST.
 
     ``known`` has the values that each dimension, day and test flag has already. The first come are
@@ -185,10 +185,10 @@ def admitted(
             values = days.setdefault((row.dimension, row.start, row.test), set())
             if len(values) < most:
                 values.add(row.value)
-    together: dict[Row, Figures] = {}
+    together: dict[RollupRow, LabelSums] = {}
     for row, figures in found.items():
         if row.dimension != Dimension.NONE:
             day = row.start - row.start % DAY
             row = row if row.value in days[row.dimension, day, row.test] else row._replace(value=REST)
-        together.setdefault(row, Figures()).add(figures.counts, figures.times)
+        together.setdefault(row, LabelSums()).add(figures.counts, figures.times)
     return together

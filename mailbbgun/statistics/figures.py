@@ -18,7 +18,7 @@ from mailbbgun.events.kinds import Kind
 from mailbbgun.messages.status import CANCELLED, DELIVERED, ERROR
 from mailbbgun.settings.settings import Settings
 from mailbbgun.statistics import counting, repo
-from mailbbgun.statistics.counting import Dimension, Figures
+from mailbbgun.statistics.counting import Dimension, LabelSums
 from mailbbgun.statistics.histogram import quantile
 from mailbbgun.statistics.period import Kept, Period, period
 
@@ -39,7 +39,7 @@ PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class FiguresQuery:
     """What is asked: whose mail, of which period, and with which label (``dimension`` and ``value``)."""
 
     tenant_id: UUID
@@ -53,7 +53,7 @@ class Question:
 
 def question(
     tenant_id: UUID, tests_only: bool, asked: Mapping[str, Any], settings: Settings, now: datetime
-) -> Question:
+) -> FiguresQuery:
     """Return the question that parameters ask (``schemas.Asked``). Raises :class:`InvalidInput`."""
     span = {name: asked.get(name) for name in ("days", "begin", "end", "interval")}
     labels = {name: asked[name] for name in LABELS if asked.get(name) is not None}
@@ -66,7 +66,7 @@ def question(
         )
         raise InvalidInput("Some fields are not valid.", fields={name: [sentence]})
     (dimension, value), *_ = [*labels.items(), (Dimension.NONE.value, counting.ALL)]
-    return Question(
+    return FiguresQuery(
         tenant_id,
         test=tests_only or bool(asked.get("test")),
         tests_only=tests_only,
@@ -77,9 +77,9 @@ def question(
     )
 
 
-def answer(session: Session, asked: Question) -> dict[str, Any]:
+def answer(session: Session, asked: FiguresQuery) -> dict[str, Any]:
     """Return the figures in the form that ``schemas.Figures`` takes."""
-    span, total, points = asked.period, Figures(), {start: Figures() for start in asked.period.starts}
+    span, total, points = asked.period, LabelSums(), {start: LabelSums() for start in asked.period.starts}
     limits = (span.begin, span.end)
     for start, _, counts, times in repo.found(
         session, asked.tenant_id, asked.dimension, span.interval, limits, test=asked.test, value=asked.value
@@ -100,23 +100,23 @@ def answer(session: Session, asked: Question) -> dict[str, Any]:
     }
 
 
-def _groups(session: Session, asked: Question, group_by: str, total: Figures) -> list[dict[str, Any]]:
+def _groups(session: Session, asked: FiguresQuery, group_by: str, total: LabelSums) -> list[dict[str, Any]]:
     if group_by == "status":
         return _by_status(total)
     dimension, span = Dimension(group_by), asked.period
-    sums: dict[str, Figures] = {}
+    sums: dict[str, LabelSums] = {}
     limits = (span.begin, span.end)
     for _, value, counts, times in repo.found(
         session, asked.tenant_id, dimension, span.coarsest, limits, test=asked.test
     ):
-        sums.setdefault(value, Figures()).add(counts, times)
+        sums.setdefault(value, LabelSums()).add(counts, times)
     by_account = dimension is Dimension.ACCOUNT
     groups = [{**named(value), **shown(its, by_account=by_account)} for value, its in sums.items()]
     size = ("delivered", "failed") if by_account else ("accepted",)
     return sorted(groups, key=lambda one: (one["rest"], -sum(one[name] for name in size), one["name"]))
 
 
-def _by_status(total: Figures) -> list[dict[str, Any]]:
+def _by_status(total: LabelSums) -> list[dict[str, Any]]:
     """Return how many deliveries ended in each status, and as ERROR for each reason."""
     ends: list[tuple[str, str | None, int]] = [
         (DELIVERED, None, total.counts[Kind.DELIVERED]),
@@ -131,7 +131,7 @@ def _by_status(total: Figures) -> list[dict[str, Any]]:
     ]
 
 
-def rows(database_read: Any, asked: Question) -> Iterator[dict[str, Any]]:
+def rows(database_read: Any, asked: FiguresQuery) -> Iterator[dict[str, Any]]:
     """Yield the figures of each interval and group, with no interval that has none; a page at a time.
 
     ``database_read`` opens a session.
@@ -148,7 +148,7 @@ def rows(database_read: Any, asked: Question) -> Iterator[dict[str, Any]]:
                 )
             )  # fmt: skip
         for start, its_value, counts, times in page:
-            its = Figures(Counter(counts), Counter(times))
+            its = LabelSums(Counter(counts), Counter(times))
             at = {"at": _moment(start), **(named(its_value) if grouped else {})}
             if asked.group_by == "status":
                 yield from ({**at, **one} for one in _by_status(its))
@@ -165,7 +165,7 @@ def named(value: str) -> dict[str, Any]:
     return {"name": OTHER if rest else value, "rest": rest}
 
 
-def shown(its: Figures, *, by_account: bool = False) -> dict[str, Any]:
+def shown(its: LabelSums, *, by_account: bool = False) -> dict[str, Any]:
     """Return sums with rates and percentiles.
 
     Rates are parts of what was accepted. An account accepts nothing, so its rates are parts of the
@@ -181,7 +181,7 @@ def shown(its: Figures, *, by_account: bool = False) -> dict[str, Any]:
     }
 
 
-def reasons(its: Figures) -> dict[str, int]:
+def reasons(its: LabelSums) -> dict[str, int]:
     """Return how many deliveries failed for each reason."""
     return {
         name.removeprefix(counting.ERROR): number

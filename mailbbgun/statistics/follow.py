@@ -24,7 +24,7 @@ from mailbbgun.events import cursors, reading
 from mailbbgun.events.reading import START, Position
 from mailbbgun.settings.settings import Settings
 from mailbbgun.statistics import repo
-from mailbbgun.statistics.counting import ACCEPTED, DAY, DELIVERED, SECONDS, Figures, Row, admitted, sums
+from mailbbgun.statistics.counting import ACCEPTED, DAY, DELIVERED, SECONDS, LabelSums, RollupRow, admitted, sums
 from mailbbgun.statistics.models import READERS
 from mailbbgun.statistics.period import Kept
 from mailbbgun.tenants.models import Tenant
@@ -51,7 +51,7 @@ class Read(NamedTuple):
     begin: Position
     end: Position
     since: int | None
-    sums: dict[Row, Figures]
+    sums: dict[RollupRow, LabelSums]
     events: int
 
 
@@ -161,7 +161,7 @@ class Follower:
             cursors.move(session, tenant_id, CURSOR, read.end)
         return True
 
-    def _is_kept(self, row: Row, now: float) -> bool:
+    def _is_kept(self, row: RollupRow, now: float) -> bool:
         oldest = self._kept.since(row.interval, now)
         return oldest is None or row.start >= oldest
 

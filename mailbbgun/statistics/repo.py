@@ -30,7 +30,7 @@ from mailbbgun.database.sql import among, id_rows, recordset, rows
 from mailbbgun.database.texts import domain_of
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, MessageCount
 from mailbbgun.messages.status import PENDING
-from mailbbgun.statistics.counting import DAY, HOUR, Dimension, Facts, Figures, Row
+from mailbbgun.statistics.counting import DAY, HOUR, Dimension, EventFacts, LabelSums, RollupRow
 from mailbbgun.statistics.histogram import LAST
 from mailbbgun.statistics.models import STATISTICS
 
@@ -52,7 +52,7 @@ _PIECE = {"minute": HOUR, "hour": DAY, "day": 30 * DAY}
 # Messages.
 
 
-def facts(session: Session, tenant_id: UUID, accepted: Collection[UUID], delivered: Collection[UUID]) -> Facts:
+def facts(session: Session, tenant_id: UUID, accepted: Collection[UUID], delivered: Collection[UUID]) -> EventFacts:
     """Return what must be known of messages that were just accepted, and of those that were delivered."""
     dialect, domains = dialect_of(session), defaultdict[UUID, dict[str, int]](dict)
     if accepted:
@@ -62,10 +62,10 @@ def facts(session: Session, tenant_id: UUID, accepted: Collection[UUID], deliver
         for message_id, name, number in session.execute(its, {"ids": id_rows(dialect, accepted)}):
             domains[message_id][name.lower()] = domains[message_id].get(name.lower(), 0) + number
     if not delivered:
-        return Facts({}, domains)
+        return EventFacts({}, domains)
     known = (_M.tenant_id == tenant_id, among(dialect, _M.id, "ids"), _M.send_at.is_not(None))
     found = session.execute(select(_M.id, _M.send_at).where(*known), {"ids": id_rows(dialect, delivered)})
-    return Facts({row.id: row.send_at for row in found}, domains)
+    return EventFacts({row.id: row.send_at for row in found}, domains)
 
 
 def pending(session: Session, tenant_id: UUID, *, test: bool, tests_only: bool) -> tuple[int, Any]:
@@ -95,11 +95,11 @@ def labels(session: Session, tenant_id: UUID, days: Collection[int]) -> dict[tup
     return known
 
 
-def add(session: Session, tenant_id: UUID, sums: Mapping[Row, Figures]) -> None:
+def add(session: Session, tenant_id: UUID, sums: Mapping[RollupRow, LabelSums]) -> None:
     """Add sums to the rows. The caller has locked the tenant's row of ``statistics_readers``."""
     if not sums:
         return
-    together = {row: Figures(Counter(its.counts), Counter(its.times)) for row, its in sums.items()}
+    together = {row: LabelSums(Counter(its.counts), Counter(its.times)) for row, its in sums.items()}
     for row, figures in _kept(session, tenant_id, list(sums)):
         together[row].add(figures.counts, figures.times)
     insert = postgresql.insert if dialect_of(session) == "postgresql" else sqlite.insert
@@ -113,7 +113,7 @@ def add(session: Session, tenant_id: UUID, sums: Mapping[Row, Figures]) -> None:
     session.execute(statement, given)
 
 
-def _kept(session: Session, tenant_id: UUID, named: Sequence[Row]) -> Iterator[tuple[Row, Figures]]:
+def _kept(session: Session, tenant_id: UUID, named: Sequence[RollupRow]) -> Iterator[tuple[RollupRow, LabelSums]]:
     dialect = dialect_of(session)
     given: Any = recordset(dialect, "named", _GIVEN)
     ours = (_S.interval, _S.dimension, _S.start, _S.value, _S.test)
@@ -126,10 +126,10 @@ def _kept(session: Session, tenant_id: UUID, named: Sequence[Row]) -> Iterator[t
     records = [{**row._asdict(), "dimension": str(row.dimension), "test": int(row.test)} for row in named]
     for *row, counts, times in session.execute(statement, {"named": rows(records)}):
         if row[0] is not None:
-            yield Row(*row), figures(counts, times)
+            yield RollupRow(*row), figures(counts, times)
 
 
-def _values(tenant_id: UUID, row: Row, its: Figures) -> dict[str, Any]:
+def _values(tenant_id: UUID, row: RollupRow, its: LabelSums) -> dict[str, Any]:
     times = {str(bucket): number for bucket, number in sorted(its.times.items())}
     return {
         "tenant_id": tenant_id,
@@ -140,9 +140,9 @@ def _values(tenant_id: UUID, row: Row, its: Figures) -> dict[str, Any]:
     }
 
 
-def figures(counts: Mapping[str, int], times: Mapping[str, int]) -> Figures:
+def figures(counts: Mapping[str, int], times: Mapping[str, int]) -> LabelSums:
     """Return the sums of a row's two columns."""
-    its = Figures()
+    its = LabelSums()
     its.add(counts, buckets(times))
     return its
 

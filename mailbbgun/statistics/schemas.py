@@ -14,7 +14,7 @@ from mailbbgun.statistics.figures import COUNTS, GROUPS, PERCENTILES
 MOST_DAYS = 3660
 
 
-class Asked(Schema):
+class StatisticsQuery(Schema):
     """Which figures are asked for."""
 
     days = Count(
@@ -66,7 +66,7 @@ class Asked(Schema):
     )
 
 
-class AskedAs(Asked):
+class AskedAs(StatisticsQuery):
     """Which figures are asked for, and in which form."""
 
     format = Choice(
@@ -80,7 +80,7 @@ def _rate() -> fields.Float:
     return fields.Float(allow_none=True)
 
 
-class Rates(Schema):
+class StatisticsRates(Schema):
     """Parts of the accepted recipients, 0 to 1; null if none was accepted.
 
     By account they are parts of the deliveries that ended there.
@@ -127,7 +127,7 @@ class Sums(Schema):
         fields.Integer(),
         metadata={"description": "How many deliveries failed for each reason.", "example": {"bounced": 2}},
     )
-    rates = fields.Nested(Rates)
+    rates = fields.Nested(StatisticsRates)
     time_to_deliver = fields.Nested(
         TimeToDeliver,
         metadata={"description": "From when the first attempt was due until the delivery, of what was delivered."},
@@ -140,7 +140,7 @@ class Point(Sums):
     at = Time(metadata={"description": "When the interval begins."})
 
 
-class Group(Sums):
+class StatisticsGroup(Sums):
     """The figures of one tag, domain or account; or, by status, how many deliveries ended so."""
 
     name = fields.String(
@@ -169,7 +169,9 @@ class FiguresShape(Schema):
     total = fields.Nested(Sums)
     points = fields.List(fields.Nested(Point), metadata={"description": "Each interval, oldest first."})
     groups = fields.List(
-        fields.Nested(Group), allow_none=True, metadata={"description": "Largest first; null without group_by."}
+        fields.Nested(StatisticsGroup),
+        allow_none=True,
+        metadata={"description": "Largest first; null without group_by."},
     )
     queue = fields.Nested(QueueState)
 

@@ -13,10 +13,10 @@ from mailbbgun.events.reading import Position
 from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.services import Services
 from mailbbgun.webhooks import edit, repo
-from mailbbgun.webhooks.sending import TIMEOUT, Destination, Tried, payload, request_id, send, test_payload
+from mailbbgun.webhooks.sending import TIMEOUT, Destination, SentRequest, payload, request_id, send, test_payload
 from mailbbgun.webhooks.serving.progress import attempt, event_at
 from mailbbgun.webhooks.signing import keys_of
-from mailbbgun.webhooks.verdict import Verdict, verdict
+from mailbbgun.webhooks.verdict import WebhookVerdict, verdict
 
 #: Most requests at once in one process.
 MOST = 4
@@ -59,7 +59,7 @@ class ByHand:
         """Close unused connections."""
         self._client.close()
 
-    def _sent(self, row: repo.Found, event_id: UUID, body: bytes) -> Tried:
+    def _sent(self, row: repo.Found, event_id: UUID, body: bytes) -> SentRequest:
         to = Destination(row.id, row.url, keys_of(self._services.vault, row, datetime.now(UTC)))
         with self._place():
             return send(self._client, to, event_id, body)
@@ -74,12 +74,12 @@ class ByHand:
             self._places.release()
 
     def _kept(
-        self, tenant_id: UUID, identifier: UUID, place: Position, kind: str, cause: str, tried: Tried
+        self, tenant_id: UUID, identifier: UUID, place: Position, kind: str, cause: str, tried: SentRequest
     ) -> dict[str, Any]:
         row = attempt(tenant_id, identifier, place, kind, cause, tried)
         with self._services.db.write(tenant_id) as session:
             edit.found(session, tenant_id, identifier)
             repo.add_attempt(session, row)
-            if verdict(tried) is Verdict.DONE:
+            if verdict(tried) is WebhookVerdict.DONE:
                 repo.remove_retry(session, tenant_id, request_id(identifier, place.event_id))
         return row

@@ -12,7 +12,7 @@ from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.errors import InvalidInput
 from mailbbgun.events.kinds import Kind
 from mailbbgun.events.reading import LoggedEvent, shown
-from mailbbgun.outgoing.http import HTTPClient, NoAnswer
+from mailbbgun.outgoing.http import HTTPClient, NoHTTPAnswer
 from mailbbgun.webhooks.signing import signature
 
 #: Seconds that a request may take in all.
@@ -29,7 +29,7 @@ class Destination(NamedTuple):
     keys: tuple[bytes, ...]
 
 
-class Tried(NamedTuple):
+class SentRequest(NamedTuple):
     """What became of one request."""
 
     at: datetime
@@ -63,7 +63,7 @@ def payload(event: LoggedEvent) -> bytes:
     return orjson.dumps({"type": kind, "timestamp": rfc3339(event.at), "data": shown(event)}, default=str)
 
 
-def send(client: HTTPClient, to: Destination, event_id: UUID, body: bytes) -> Tried:
+def send(client: HTTPClient, to: Destination, event_id: UUID, body: bytes) -> SentRequest:
     """Send a request once, within :data:`TIMEOUT`. Whatever happens is in the result."""
     identifier, now = webhook_id(to.endpoint_id, event_id), datetime.now(UTC)
     timestamp = int(now.timestamp())
@@ -76,11 +76,11 @@ def send(client: HTTPClient, to: Destination, event_id: UUID, body: bytes) -> Tr
     began = time.monotonic()
     try:
         answer = client.post(to.url, body, headers, TIMEOUT, repeatable=True)
-    except NoAnswer as error:
-        return Tried(now, error.seconds, headers, None, {}, b"", error.why, f"{error}.")
+    except NoHTTPAnswer as error:
+        return SentRequest(now, error.seconds, headers, None, {}, b"", error.why, f"{error}.")
     except InvalidInput as error:  # NotPermitted is one: the host's addresses, or ALLOW_PRIVATE_HOSTS, have changed
-        return Tried(now, time.monotonic() - began, headers, None, {}, b"", NOT_PERMITTED, f"{error}.")
-    return Tried(now, answer.seconds, headers, answer.status, dict(answer.headers), answer.body, None, None)
+        return SentRequest(now, time.monotonic() - began, headers, None, {}, b"", NOT_PERMITTED, f"{error}.")
+    return SentRequest(now, answer.seconds, headers, answer.status, dict(answer.headers), answer.body, None, None)
 
 
 def test_payload(now: datetime, endpoint_id: UUID) -> bytes:

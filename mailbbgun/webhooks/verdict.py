@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-from mailbbgun.webhooks.sending import Tried
+from mailbbgun.webhooks.sending import SentRequest
 
 #: Seconds until the next try of an event that failed by itself. After the last one it is given up.
 RETRY_DELAYS = (5, 60, 300, 1800, 7200, 18_000, 36_000)
@@ -22,7 +22,7 @@ _STOPS = {
 }
 
 
-class Verdict(StrEnum):
+class WebhookVerdict(StrEnum):
     """What one try means."""
 
     DONE = "done"  # acknowledged
@@ -30,21 +30,26 @@ class Verdict(StrEnum):
     PAUSE = "pause"  # the endpoint as a whole cannot take events now
     FAILED = "failed"  # either this event or the endpoint: the next tries show which
 
+    @property
+    def counted_as(self) -> str:
+        """What metrics call it: for them a pause is a failure, too."""
+        return {WebhookVerdict.DONE: "ok", WebhookVerdict.STOP: "gone"}.get(self, "failed")
 
-def verdict(tried: Tried) -> Verdict:
+
+def verdict(tried: SentRequest) -> WebhookVerdict:
     """Return what a try means."""
     if tried.status is None:
-        return Verdict.FAILED if tried.why in ("timeout", "broken") else Verdict.PAUSE
+        return WebhookVerdict.FAILED if tried.why in ("timeout", "broken") else WebhookVerdict.PAUSE
     if 200 <= tried.status < 300:
-        return Verdict.DONE
+        return WebhookVerdict.DONE
     if tried.status in _STOPS:
-        return Verdict.STOP
+        return WebhookVerdict.STOP
     if tried.status == 429 or (tried.status == 503 and "retry-after" in tried.answer_headers):
-        return Verdict.PAUSE
-    return Verdict.FAILED
+        return WebhookVerdict.PAUSE
+    return WebhookVerdict.FAILED
 
 
-def error(tried: Tried) -> str | None:
+def error(tried: SentRequest) -> str | None:
     """Return why a try does not count as acknowledged, for people; None if it does."""
     if tried.status is None or 200 <= tried.status < 300:
         return tried.error
@@ -55,12 +60,12 @@ def error(tried: Tried) -> str | None:
     return f"It answered {tried.status}; an answer from 200 to 299 acknowledges an event."
 
 
-def why_stopped(tried: Tried) -> str:
+def why_stopped(tried: SentRequest) -> str:
     """Return why an endpoint is disabled after :attr:`Verdict.STOP`."""
     return _STOPS[tried.status or 0]
 
 
-def pause_seconds(pauses: int, tried: Tried, now: datetime) -> float:
+def pause_seconds(pauses: int, tried: SentRequest, now: datetime) -> float:
     """Return how long an endpoint rests after so many pauses in a row: what it asks for, but not for ever."""
     longest = min(FIRST_PAUSE * 2 ** min(pauses, 10), LONGEST_PAUSE)
     return max(_jittered(longest), min(_asked(tried, now), LONGEST_RETRY_AFTER))
@@ -75,7 +80,7 @@ def _jittered(seconds: float) -> float:
     return seconds * random.uniform(0.9, 1.1)
 
 
-def _asked(tried: Tried, now: datetime) -> float:
+def _asked(tried: SentRequest, now: datetime) -> float:
     """Return the seconds of a Retry-After (RFC 9110 §10.2.3); 0 if there is none that can be read."""
     text = tried.answer_headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit() and len(text) < 10:

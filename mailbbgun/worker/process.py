@@ -26,7 +26,7 @@ from mailbbgun.services import Services
 from mailbbgun.smtp.outcome import Deferred, Refused
 from mailbbgun.sweep.mend import Mender
 from mailbbgun.sweep.replay import settle_own
-from mailbbgun.webhooks.serving.thread import Serving
+from mailbbgun.webhooks.serving.thread import WebhookServing
 from mailbbgun.worker.delivery import DeliveryLoop
 from mailbbgun.worker.intake import Intake
 from mailbbgun.worker.isolated import Isolated
@@ -77,7 +77,9 @@ class WorkerProcess:
             "loop": delivery.run,
             **{name: intake.run for name, intake in self._intakes.items()},
             "isolated": isolated.run,
-            "webhooks": Serving(services, self.context.owner, self._stop, lambda: self.context.routes.workers).run,
+            "webhooks": WebhookServing(
+                services, self.context.owner, self._stop, lambda: self.context.routes.workers
+            ).run,
             **self._periodic.jobs,
         }
 

@@ -5,18 +5,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailbbgun.alerts.figures.look import usual
-from mailbbgun.alerts.state import MOST_BETWEEN_LOOKS, Change, Condition, Standing, State, step
+from mailbbgun.alerts.state import MOST_BETWEEN_LOOKS, Change, Condition, IncidentState, RuleState, step
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 PLAIN = Condition(10, 10)
 SLOW = Condition(10, 5, for_seconds=30, resolve_seconds=20)
-OK, PENDING, FIRING, RESOLVING = State.OK, State.PENDING, State.FIRING, State.RESOLVING
+OK, PENDING, FIRING, RESOLVING = IncidentState.OK, IncidentState.PENDING, IncidentState.FIRING, IncidentState.RESOLVING
 FIRED, RESOLVED = Change.FIRED, Change.RESOLVED
 
 
 def looks(condition, *given):
     """Look at figures, each so many seconds after the last one; return states, changes in the log, and notices."""
-    standing, now, states, changes, told = Standing(), NOON, [], [], []
+    standing, now, states, changes, told = RuleState(), NOON, [], [], []
     for value, seconds, *silenced in given:
         now += timedelta(seconds=seconds)
         standing, change, notice = step(condition, standing, value, now, silenced=bool(silenced))
@@ -81,7 +81,7 @@ def test_an_incident_begins_and_ends_as_its_rule_says(condition, given, states, 
 
 
 def test_a_restart_in_the_middle_keeps_what_was_seen():
-    before = Standing(PENDING, held=25, seen_at=NOON)
+    before = RuleState(PENDING, held=25, seen_at=NOON)
     after, change, _ = step(SLOW, before, 10, NOON + timedelta(hours=9))
     assert (after.state, change) == (FIRING, FIRED)
     waiting = step(Condition(10, 10, for_seconds=25 + MOST_BETWEEN_LOOKS + 1), before, 10, NOON + timedelta(hours=9))

@@ -19,7 +19,7 @@ from mailbbgun.events import batched, cursors, log, reading
 from mailbbgun.events.following import cursor
 from mailbbgun.events.kinds import ATTEMPTED, Kind
 from mailbbgun.events.models import EVENTS, POSITIONS
-from mailbbgun.events.reading import START, Filters, Position
+from mailbbgun.events.reading import START, EventFilters, Position
 from mailbbgun.events.storage.settled import keep_growing, remember_reached
 from mailbbgun.messages import storing
 from mailbbgun.messages.models import MESSAGES
@@ -115,16 +115,18 @@ def test_an_event_comes_with_what_is_known_of_its_message_and_outlives_it(servic
     assert (bounced.recipient, bounced.account, bounced.tags, bounced.final) == ("Ann@example.com", "main", ["a"], True)
     assert (unknown.final, accepted.final) == (False, False)
     for filters in (
-        Filters(kinds=ATTEMPTED, account="main"),
-        Filters(recipient="ann@example.com", kinds=frozenset({Kind.BOUNCED})),
-        Filters(message_id=message, text="550"),
-        Filters(tag="a", begin=accepted.at, kinds=frozenset({Kind.BOUNCED}), end=unknown.at + timedelta(seconds=1)),
+        EventFilters(kinds=ATTEMPTED, account="main"),
+        EventFilters(recipient="ann@example.com", kinds=frozenset({Kind.BOUNCED})),
+        EventFilters(message_id=message, text="550"),
+        EventFilters(
+            tag="a", begin=accepted.at, kinds=frozenset({Kind.BOUNCED}), end=unknown.at + timedelta(seconds=1)
+        ),
     ):
         assert read(db, filters=filters) == [bounced], filters
-    assert read(db, filters=Filters(recipient="ann@example.com", text="TO ANN")) == [accepted, bounced, unknown]
-    assert read(db, filters=Filters(recipient="bob@example.com")) == []
+    assert read(db, filters=EventFilters(recipient="ann@example.com", text="TO ANN")) == [accepted, bounced, unknown]
+    assert read(db, filters=EventFilters(recipient="bob@example.com")) == []
     append(db, of_message(Kind.CIRCUIT_OPENED, account="main"))
-    (opened,) = read(db, filters=Filters(account="main", kinds=frozenset({Kind.CIRCUIT_OPENED})))
+    (opened,) = read(db, filters=EventFilters(account="main", kinds=frozenset({Kind.CIRCUIT_OPENED})))
     assert (opened.kind, opened.account, opened.message_id) == (Kind.CIRCUIT_OPENED, "main", None)
     assert set(reading.shown(bounced)) >= {"id", "position", "kind", "at", "final", "recipient", "from", "data"}
     with db.write() as session:
@@ -154,11 +156,11 @@ def test_the_one_event_of_a_batch_is_read_as_one_event_for_each_of_its_messages(
         while page := read_back(db, page[-1].position, size):
             pages += page
         assert pages == found[::-1]
-    assert [one.id for one in read(db, filters=Filters(message_id=ids[1]))] == [ids[1]]
-    assert [one.id for one in read(db, filters=Filters(recipient="r4@example.com"))] == [ids[4]]
-    assert [one.id for one in read(db, limit=2, filters=Filters(tag="b"))] == ids[:2]
-    assert read(db, filters=Filters(kinds=frozenset({Kind.DELIVERED}))) == []
-    assert [one.id for one in read_back(db, limit=1, filters=Filters(recipient="r0@example.com"))] == [ids[0]]
+    assert [one.id for one in read(db, filters=EventFilters(message_id=ids[1]))] == [ids[1]]
+    assert [one.id for one in read(db, filters=EventFilters(recipient="r4@example.com"))] == [ids[4]]
+    assert [one.id for one in read(db, limit=2, filters=EventFilters(tag="b"))] == ids[:2]
+    assert read(db, filters=EventFilters(kinds=frozenset({Kind.DELIVERED}))) == []
+    assert [one.id for one in read_back(db, limit=1, filters=EventFilters(recipient="r0@example.com"))] == [ids[0]]
 
 
 def test_readers_of_test_data_see_events_of_test_messages_alone(services):
@@ -167,12 +169,16 @@ def test_readers_of_test_data_see_events_of_test_messages_alone(services):
     tests, _ = store(db, "b@example.com", "c@example.com", batch=new_id(), test=True)
     append(db, of_message())
     with db.read(DEFAULT_TENANT, tests_only=True) as session:
-        for filters in (Filters(), Filters(message_id=tests[0]), Filters(tag="x", recipient="b@example.com")):
+        for filters in (
+            EventFilters(),
+            EventFilters(message_id=tests[0]),
+            EventFilters(tag="x", recipient="b@example.com"),
+        ):
             found = reading.read(session, DEFAULT_TENANT, START, 10, tests_only=True, filters=filters)
             back = reading.read_back(session, DEFAULT_TENANT, None, 10, tests_only=True, filters=filters)
-            expected = {Filters(): tests, Filters(message_id=tests[0]): tests[:1]}.get(filters, [])
+            expected = {EventFilters(): tests, EventFilters(message_id=tests[0]): tests[:1]}.get(filters, [])
             assert [one.message_id for one in found] == [*expected] == [one.message_id for one in back][::-1]
-        alive = Filters(message_id=live[0])
+        alive = EventFilters(message_id=live[0])
         assert reading.read(session, DEFAULT_TENANT, START, 10, tests_only=True, filters=alive) == []
 
 

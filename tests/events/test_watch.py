@@ -7,7 +7,7 @@ import pytest
 from mailbbgun.core.errors import RateLimited, TookTooLong
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.events.following import watch
-from mailbbgun.events.following.pages import Asked
+from mailbbgun.events.following.pages import EventQuery
 from mailbbgun.events.following.watch import MOST_OF_KEY, MOST_OF_TENANT, EventWatch
 from mailbbgun.events.reading import START
 from mailbbgun.services import Services
@@ -15,7 +15,7 @@ from tests.accept.conftest import services as services  # the fixture
 from tests.events.test_reading import append, of_message
 from tests.waiting import PATIENCE
 
-ASKED = Asked(DEFAULT_TENANT, 10, after=START)
+ASKED = EventQuery(DEFAULT_TENANT, 10, after=START)
 
 
 def test_a_fault_ends_the_waits_it_is_about_and_no_later_ones(

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from mailbbgun.explain.facts import ACCOUNTS, CATCHER, MX, SERVER, SLACK, AccountFacts, Facts, Happening, Way
+from mailbbgun.explain.facts import ACCOUNTS, CATCHER, MX, SERVER, SLACK, AccountFacts, DeliveryFacts, LastEvent, Way
 from mailbbgun.explain.reasons import Code, explained
 from mailbbgun.messages.status import CANCELLED, DELIVERED, ERROR, Reason
 
@@ -14,12 +14,12 @@ LATER, BEFORE = NOW + timedelta(minutes=11), NOW - timedelta(minutes=1)
 MAIN = {"id": UUID(int=1), "name": "main", "priority": 1}
 BACKUP = AccountFacts(id=UUID(int=2), name="backup", priority=2)
 PAUSED = AccountFacts(**MAIN, since=BEFORE, reply="421 4.7.0 Too many connections")
-DEFERRED = Happening("deferred", "451 4.7.1 Greylisted")
+DEFERRED = LastEvent("deferred", "451 4.7.1 Greylisted")
 
 
 def facts(**more):
     due = {"next_attempt_at": BEFORE, "published_at": BEFORE}
-    return Facts(**{"now": NOW, "address": "ann@example.com", "way": Way(SERVER), **due, **more})
+    return DeliveryFacts(**{"now": NOW, "address": "ann@example.com", "way": Way(SERVER), **due, **more})
 
 
 def waits(**more):
@@ -70,12 +70,12 @@ def waits(**more):
         (facts(way=Way(ACCOUNTS, [AccountFacts(**MAIN, readable=False)])), ["password_unreadable"], ("main",)),
         (facts(way=Way(ACCOUNTS), workers_alive=0), ["no_account", "no_workers"], ("ann@example.com",)),
         (
-            facts(next_attempt_at=LATER, last=Happening("refused", "535 no", "main")),
+            facts(next_attempt_at=LATER, last=LastEvent("refused", "535 no", "main")),
             ["refused"],
             ("account main", "535 no"),
         ),
         (
-            facts(next_attempt_at=LATER, last=Happening("waiting", "not tried, for …", "main")),
+            facts(next_attempt_at=LATER, last=LastEvent("waiting", "not tried, for …", "main")),
             ["waiting"],
             ("account main", "not tried"),
         ),

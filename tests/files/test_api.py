@@ -13,7 +13,7 @@ from mailbbgun.attachments.expire import expire as expire_contents
 from mailbbgun.attachments.models import Blob
 from mailbbgun.database.db import db_now
 from mailbbgun.files.expire import expire
-from mailbbgun.files.models import File
+from mailbbgun.files.models import NamedFile
 from tests.attachments.conftest import MOST
 from tests.tenants.conftest import Locked, code, opened
 from tests.waiting import PATIENCE
@@ -253,12 +253,12 @@ def test_a_content_is_kept_while_a_file_has_it_and_goes_with_the_last(sharer: Sh
     assert followed(sharer.ask("GET", f"/files/{kept['id']}/content")).content == content
     soon = datetime.now(UTC) - timedelta(seconds=1)
     with services.db.write() as session:
-        session.execute(update(File).where(File.sha256 == kept["sha256"]).values(expires_at=soon))
+        session.execute(update(NamedFile).where(NamedFile.sha256 == kept["sha256"]).values(expires_at=soon))
     assert code(sharer.ask("GET", f"/files/{kept['id']}")) == (404, "not_found")  # although it was not deleted yet
     again = sharer.kept("plan.bin", content)
     assert again["id"] != kept["id"]
     with services.db.write() as session:
-        session.execute(update(File).where(File.sha256 == kept["sha256"]).values(expires_at=soon))
+        session.execute(update(NamedFile).where(NamedFile.sha256 == kept["sha256"]).values(expires_at=soon))
     while expire(services.db):
         pass
     assert collected()

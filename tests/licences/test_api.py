@@ -4,7 +4,7 @@ import base64
 import json
 from email import message_from_bytes, policy
 
-from mailbbgun.licences.tokens import Kind, read
+from mailbbgun.licences.tokens import TokenKind, read
 from tests.http.conftest import Door
 from tests.tenants.conftest import Locked, code
 
@@ -28,7 +28,7 @@ def verified(door: Door, token: str, **fields):
     return answer.json()
 
 
-def offline(door: Door, token: str, kind: Kind):
+def offline(door: Door, token: str, kind: TokenKind):
     """Read a token with nothing but the published keys."""
     public = {one["kid"]: one["x"] for one in door.get("/.well-known/jwks.json")["keys"]}
     return read(token, kind, public.get)
@@ -71,7 +71,7 @@ def test_a_licence_is_issued_once_found_verified_offline_and_revoked(door: Door)
     assert other.status_code == 422
     one = first.json()
     assert (one["status"], one["metadata"], one["activations"]) == ("valid", {"order": 7}, [])
-    claims = offline(door, one["token"], Kind.LICENCE)
+    claims = offline(door, one["token"], TokenKind.LICENCE)
     assert (claims["jti"], claims["sub"], claims["seats"], claims["features"]) == (one["id"], "Once & Co_", 2, ["sso"])
     assert claims["exp"] == 32472144000
     assert "order" not in claims
@@ -97,7 +97,7 @@ def test_a_licence_is_issued_once_found_verified_offline_and_revoked(door: Door)
     assert code(door.call("POST", f"{path}/mail")) == (409, "conflict")
     after = door.call("GET", listed, headers={"If-None-Match": before.headers["ETag"]})
     assert after.status_code == 200
-    gone = offline(door, after.json()["token"], Kind.REVOKED)
+    gone = offline(door, after.json()["token"], TokenKind.REVOKED)
     assert gone["aud"] == claims["aud"]
     assert {"jti": one["id"], "why": "revoked"}.items() <= gone["revoked"][-1].items()
 
@@ -131,7 +131,7 @@ def test_a_renewal_keeps_the_seats_and_the_old_token_ends_with_the_overlap(door:
 def test_machines_take_seats_get_leases_and_give_seats_back(door: Door) -> None:
     token = issued(door, expires_at="2999-01-01")["token"]
     lease = asked(door, "activate", token, fingerprint=MACHINE, name="build-3").json()
-    claims = offline(door, lease["lease"], Kind.LEASE)
+    claims = offline(door, lease["lease"], TokenKind.LEASE)
     assert (claims["sub"], claims["aud"], claims["features"]) == (MACHINE, tenant_of(token), ["sso"])
     assert claims["exp"] - claims["iat"] == 24 * 3600
     assert claims["grace_until"] - claims["exp"] == 168 * 3600
@@ -186,7 +186,7 @@ def test_keys_need_the_scope_and_machines_need_none(locked: Locked) -> None:
     assert locked.ask("POST", "/licences/activate", json={"token": made["token"], "fingerprint": MACHINE}).ok
     assert locked.ask("POST", f"{path}/revoke", key).ok
     lists = [locked.ask("GET", f"/licences/revoked?tenant={one}").json()["token"] for one in (tenant, other)]
-    assert [len(offline(locked, one, Kind.REVOKED)["revoked"]) for one in lists] == [1, 0]
+    assert [len(offline(locked, one, TokenKind.REVOKED)["revoked"]) for one in lists] == [1, 0]
     assert locked.ask("GET", "/licences/revoked").status_code == 400
     keys = locked.call("GET", "/.well-known/jwks.json")
     assert "private" not in keys.text

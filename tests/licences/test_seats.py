@@ -15,7 +15,7 @@ from mailbbgun.licences import issue, keys, seats
 from mailbbgun.licences.limit import PublicRequests
 from mailbbgun.licences.models import Activation, Licence, LicenceKey
 from mailbbgun.licences.seats import Machine
-from mailbbgun.licences.tokens import Kind, read
+from mailbbgun.licences.tokens import TokenKind, read
 from mailbbgun.services import Services
 
 GIVEN = {"type": "standard", "subject": "Example Ltd", "email": "ann@example.com"}
@@ -100,9 +100,9 @@ def test_after_a_rotation_old_keys_stay_published_until_what_they_signed_has_end
     _, new = issued(services)
     both = published(services)
     assert list(both) == [kid, *before]
-    assert read(old, Kind.LICENCE, both.get)["sub"] == "Example Ltd"
+    assert read(old, TokenKind.LICENCE, both.get)["sub"] == "Example Ltd"
     assert seats.activate(services, old, Machine("first-machine"))
-    assert read(new, Kind.LICENCE, {kid: both[kid]}.get)
+    assert read(new, TokenKind.LICENCE, {kid: both[kid]}.get)
     with services.db.read() as session:
         private = dict(session.execute(select(LicenceKey.kid, LicenceKey.private_key)).all())
     assert [name for name, secret in private.items() if secret is not None] == [kid]

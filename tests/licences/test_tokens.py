@@ -8,12 +8,12 @@ import json
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from mailbbgun.licences.tokens import BadToken, Kind, new_pair, public_jwk, read, sign
+from mailbbgun.licences.tokens import BadToken, TokenKind, new_pair, public_jwk, read, sign
 
 PAIR, OTHER = new_pair(), new_pair()
 CLAIMS = {"sub": "Example Ltd", "seats": 3, "exp": 1}
 HEADER = {"alg": "EdDSA", "typ": "licence+jwt", "kid": PAIR.kid}
-TOKEN = sign(PAIR, Kind.LICENCE, CLAIMS)
+TOKEN = sign(PAIR, TokenKind.LICENCE, CLAIMS)
 
 
 def packed(value: bytes) -> str:
@@ -46,8 +46,8 @@ def flipped(token: str, part: int) -> str:
 
 
 def test_a_token_is_read_by_us_and_verified_by_anybody_with_the_public_key() -> None:
-    assert read(TOKEN, Kind.LICENCE, public_of) == CLAIMS
-    assert sign(PAIR, Kind.LICENCE, CLAIMS) == TOKEN
+    assert read(TOKEN, TokenKind.LICENCE, public_of) == CLAIMS
+    assert sign(PAIR, TokenKind.LICENCE, CLAIMS) == TOKEN
     jwk = public_jwk(PAIR.kid, PAIR.public)
     assert jwk == {"kty": "OKP", "crv": "Ed25519", "x": PAIR.public, "kid": PAIR.kid, "alg": "EdDSA", "use": "sig"}
     header, payload, signature = TOKEN.split(".")
@@ -72,7 +72,7 @@ REFUSED = {
     "EdDSA by HMAC": (by_hmac(HEADER), "its signature is wrong"),
     "alg Ed25519": (with_header(HEADER | {"alg": "Ed25519"}), "alg is not EdDSA"),
     "alg is a list": (with_header(HEADER | {"alg": ["EdDSA"]}), "lacks alg or kid"),
-    "another type": (sign(PAIR, Kind.LEASE, CLAIMS), "typ is not licence+jwt"),
+    "another type": (sign(PAIR, TokenKind.LEASE, CLAIMS), "typ is not licence+jwt"),
     "plain JWT": (with_header(HEADER | {"typ": "JWT"}), "typ is not licence+jwt"),
     "no typ": (with_header({"alg": "EdDSA", "kid": PAIR.kid}), "typ is not licence+jwt"),
     "the kid of another key": (with_header(HEADER | {"kid": OTHER.kid}), "its signature is wrong"),
@@ -95,8 +95,8 @@ REFUSED = {
 def test_no_other_token_is_taken_for_one_of_ours() -> None:
     for what, (token, why) in REFUSED.items():
         with pytest.raises(BadToken) as refused:
-            read(token, Kind.LICENCE, public_of)
+            read(token, TokenKind.LICENCE, public_of)
         assert why in str(refused.value), what
-    for kind in (Kind.LEASE, Kind.REVOKED):
+    for kind in (TokenKind.LEASE, TokenKind.REVOKED):
         with pytest.raises(BadToken, match="typ is not"):
             read(TOKEN, kind, public_of)

@@ -12,7 +12,7 @@ import pytest
 
 from mailbbgun.core.errors import InvalidInput, NotPermitted
 from mailbbgun.core.net import Allowed, Guard, LookUp, system_look_up
-from mailbbgun.outgoing.http import KEPT, HTTPClient, NoAnswer
+from mailbbgun.outgoing.http import KEPT, HTTPClient, NoHTTPAnswer
 from mailbbgun.outgoing.urls import WEB_PORTS, target
 from tests.outgoing.receiver import Receiver, answering, trickling
 from tests.smtp.authority import Authority
@@ -49,8 +49,8 @@ def post(one: HTTPClient, url: str, timeout: float = PATIENCE, **more: bool) -> 
     return answer.status, answer.body
 
 
-def failure(one: HTTPClient, url: str, timeout: float = PATIENCE) -> NoAnswer:
-    with bounded("the request"), pytest.raises(NoAnswer) as caught:
+def failure(one: HTTPClient, url: str, timeout: float = PATIENCE) -> NoHTTPAnswer:
+    with bounded("the request"), pytest.raises(NoHTTPAnswer) as caught:
         post(one, url, timeout)
     assert str(caught.value).isprintable()
     return caught.value

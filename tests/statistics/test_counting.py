@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from uuid import UUID
 
-from mailbbgun.statistics.counting import ALL, DAY, REST, Dimension, Facts, admitted, sums
+from mailbbgun.statistics.counting import ALL, DAY, REST, Dimension, EventFacts, admitted, sums
 
 AT = datetime(2026, 1, 31, 23, 59, 30, tzinfo=UTC)
 MIDNIGHT = int(datetime(2026, 1, 31, tzinfo=UTC).timestamp())
@@ -22,7 +22,7 @@ def days(found):
 
 
 def test_an_event_counts_for_the_time_at_which_it_happened_and_for_each_label():
-    facts = Facts(recipients={MESSAGE: {"example.com": 2, "example.org": 1}})
+    facts = EventFacts(recipients={MESSAGE: {"example.com": 2, "example.org": 1}})
     found = sums(
         [
             event("accepted", recipients=3),
@@ -56,7 +56,7 @@ def test_an_event_counts_for_the_time_at_which_it_happened_and_for_each_label():
 
 def test_test_mail_is_told_apart_and_events_before_a_day_are_left_out():
     events = [event("accepted", test=True), event("delivered", "a@example.com", after=60, test=True)]
-    found = sums(events, Facts({MESSAGE: AT + timedelta(seconds=59)}), since=MIDNIGHT + DAY)
+    found = sums(events, EventFacts({MESSAGE: AT + timedelta(seconds=59)}), since=MIDNIGHT + DAY)
     assert {tuple(its.times) for its in found.values()} == {(40,)}  # a second after the scheduled time
     assert {row.test for row in found} == {True}
     assert {row.start for row in found if row.interval == "day"} == {MIDNIGHT + DAY}
@@ -67,7 +67,7 @@ def test_labels_beyond_the_limit_of_a_day_are_one_and_the_first_stay_whatever_th
         event("accepted", message=UUID(int=number), recipients=1, after=number % 2 * 60.0, tags=[f"t{number}"])
         for number in range(1, 9)
     ]
-    facts = Facts()
+    facts = EventFacts()
     whole = admitted(sums(events, facts), {}, 2)
     pieces, known = {}, {}
     for start in range(0, len(events), 3):

@@ -11,30 +11,30 @@ from standardwebhooks.webhooks import Webhook
 
 from mailbbgun.events.kinds import Kind
 from mailbbgun.events.reading import START, LoggedEvent, Position
-from mailbbgun.webhooks.sending import Destination, Tried, payload, type_of, webhook_id
+from mailbbgun.webhooks.sending import Destination, SentRequest, payload, type_of, webhook_id
 from mailbbgun.webhooks.serving.served import PROBES, Served
-from mailbbgun.webhooks.serving.track import Item, State, Track
+from mailbbgun.webhooks.serving.track import EventState, Item, Track
 from mailbbgun.webhooks.signing import key_of, new_secret, signature, why_no_secret
-from mailbbgun.webhooks.verdict import LONGEST_PAUSE, Verdict, error, pause_seconds, retry_seconds, verdict
+from mailbbgun.webhooks.verdict import LONGEST_PAUSE, WebhookVerdict, error, pause_seconds, retry_seconds, verdict
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 ENDPOINT = UUID(int=7)
 
 
-def tried(status: int | None, why: str | None = None, **headers: str) -> Tried:
-    return Tried(NOW, 0.01, {}, status, headers, b"", why, why)
+def tried(status: int | None, why: str | None = None, **headers: str) -> SentRequest:
+    return SentRequest(NOW, 0.01, {}, status, headers, b"", why, why)
 
 
 def test_what_each_answer_means() -> None:
-    table: dict[Verdict, list[Tried]] = {
-        Verdict.DONE: [tried(status) for status in (200, 201, 202, 204, 299)],
-        Verdict.STOP: [tried(410), tried(406)],
-        Verdict.PAUSE: [
+    table: dict[WebhookVerdict, list[SentRequest]] = {
+        WebhookVerdict.DONE: [tried(status) for status in (200, 201, 202, 204, 299)],
+        WebhookVerdict.STOP: [tried(410), tried(406)],
+        WebhookVerdict.PAUSE: [
             *(tried(None, why) for why in ("dns", "connect", "tls", "not_permitted")),
             tried(429),
             tried(503, **{"retry-after": "5"}),
         ],
-        Verdict.FAILED: [
+        WebhookVerdict.FAILED: [
             *(tried(status) for status in (301, 302, 307, 400, 401, 403, 404, 422, 500, 502, 503, 504)),
             *(tried(None, why) for why in ("timeout", "broken")),
         ],
@@ -42,7 +42,7 @@ def test_what_each_answer_means() -> None:
     for meant, answers in table.items():
         for one in answers:
             assert verdict(one) is meant, one
-            assert (error(one) is None) == (meant is Verdict.DONE)
+            assert (error(one) is None) == (meant is WebhookVerdict.DONE)
 
 
 def test_pauses_grow_and_obey_the_receiver_but_not_for_ever() -> None:
@@ -90,7 +90,7 @@ def served(events: int) -> Served:
     return one
 
 
-def give(one: Served, *answers: Tried) -> list[Item]:
+def give(one: Served, *answers: SentRequest) -> list[Item]:
     """Send the next events, one request each, which get these answers."""
     taken = [one.take(1)[0] for _ in answers]
     for item, answer in zip(taken, answers, strict=True):
@@ -115,7 +115,7 @@ def test_a_place_moves_over_what_is_done_and_an_event_that_fails_alone_becomes_a
 
 
 @pytest.mark.parametrize("answer", [tried(500), tried(404), tried(None, "timeout")])
-def test_five_events_that_fail_in_a_row_pause_the_endpoint_and_cost_no_rows(answer: Tried) -> None:
+def test_five_events_that_fail_in_a_row_pause_the_endpoint_and_cost_no_rows(answer: SentRequest) -> None:
     one = served(100)
     give(one, *[answer] * 4)
     assert not one.paused
@@ -135,7 +135,7 @@ def test_five_events_that_fail_in_a_row_pause_the_endpoint_and_cost_no_rows(answ
     assert not one.paused
     assert (one.pauses, one.failing_since) == (0, None)
     assert poison in one.waiting
-    assert poison.state is State.WAITING
+    assert poison.state is EventState.WAITING
 
 
 def test_an_endpoint_that_acknowledges_nothing_for_days_or_wants_no_more_is_stopped() -> None:

@@ -21,7 +21,7 @@ from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.ids import new_id
 from mailbbgun.statistics import figures
 from mailbbgun.statistics.rebuild import rebuild as count_again
-from mailbbgun.statistics.schemas import Asked, FiguresShape
+from mailbbgun.statistics.schemas import FiguresShape, StatisticsQuery
 
 COLUMNS = ("messages", "accepted", "delivered", "failed", "deferred")
 TIMES = tuple(f"time_to_deliver_{name}" for name in figures.PERCENTILES)
@@ -34,13 +34,13 @@ def statistics() -> None:
 
 @statistics.command()
 @of_tenant
-@filters_of(Asked())
+@filters_of(StatisticsQuery())
 @as_json
 @click.pass_context
 def show(context: click.Context, /, tenant: str, as_json: bool, **_: Any) -> None:
     """Show the figures of a period, by the parameters of GET /statistics."""
     typed = {name: value for name, value in typed_options(context).items() if name not in ("tenant", "as_json")}
-    asked = validated(Asked(), typed)
+    asked = validated(StatisticsQuery(), typed)
     with opened_for(tenant) as (services, tenant_id), services.db.read(tenant_id) as session:
         with as_usage_error():
             question = figures.question(tenant_id, False, asked, services.settings, datetime.now(UTC))

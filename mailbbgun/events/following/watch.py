@@ -13,7 +13,7 @@ from uuid import UUID
 
 from mailbbgun.core.errors import DatabaseUnavailable, RateLimited
 from mailbbgun.database.db import Database
-from mailbbgun.events.following.pages import PAGE_SECONDS, Asked, Page, page
+from mailbbgun.events.following.pages import PAGE_SECONDS, EventPage, EventQuery, page
 from mailbbgun.events.reading import Position, tenants_with_events_after
 
 #: Seconds between two looks.
@@ -29,10 +29,10 @@ log = logging.getLogger("mailbbgun.events")
 class EventWait:
     """A request that waits for events: an :class:`~mailbbgun.http.responses.Ending`."""
 
-    def __init__(self, watch: "EventWatch", key: UUID, asked: Asked, seconds: float) -> None:
+    def __init__(self, watch: "EventWatch", key: UUID, asked: EventQuery, seconds: float) -> None:
         self._watch, self.key, self.asked = watch, key, asked
         self.until = time.monotonic() + seconds
-        self._page: Page | None = None
+        self._page: EventPage | None = None
         self._then: Callable[[], None] | None = None
         self._over = threading.Event()
 
@@ -46,7 +46,7 @@ class EventWait:
         self._then = then
         self._watch.add(self)
 
-    def result(self) -> Page:
+    def result(self) -> EventPage:
         """Return the events, if there are any by now. A server that waits with a thread waits here.
 
         Raises :class:`DatabaseUnavailable`.
@@ -56,7 +56,7 @@ class EventWait:
             self._over.wait()
         return self._page or self._watch.look(self.asked)
 
-    def end(self, found: Page | None) -> None:
+    def end(self, found: EventPage | None) -> None:
         """End the wait; None: nobody could look, so the request looks once more by itself."""
         self._page = found
         self._over.set()
@@ -76,7 +76,7 @@ class EventWatch:
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
-    def wait_for(self, key: UUID, asked: Asked, seconds: float) -> EventWait:
+    def wait_for(self, key: UUID, asked: EventQuery, seconds: float) -> EventWait:
         """Return a wait that has not begun. Raises :class:`RateLimited` if too many requests wait."""
         with self._lock:
             its = self._reserved[key], self._of_tenants[asked.tenant_id]
@@ -99,7 +99,7 @@ class EventWatch:
         if closed:
             self._give_up([wait])
 
-    def look(self, asked: Asked, seconds: float = PAGE_SECONDS) -> Page:
+    def look(self, asked: EventQuery, seconds: float = PAGE_SECONDS) -> EventPage:
         """Return a page of the log. Raises :class:`DatabaseUnavailable`, and :class:`TookTooLong`."""
         with self._database.read(asked.tenant_id, tests_only=asked.tests_only) as session:
             return page(session, asked, seconds)

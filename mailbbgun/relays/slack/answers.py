@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mailbbgun.relays.slack.errors import VERDICTS, Verdict, told, verdict
+from mailbbgun.relays.slack.errors import VERDICTS, SlackVerdict, told, verdict
 from mailbbgun.smtp.outcome import AnsweringServer, Bounced, Deferred, Delivered, Phase, Refused
 from mailbbgun.smtp.reply import Reply
 
@@ -31,7 +31,7 @@ def posted(reply: str | None) -> Posted | None:
     return Posted(found[1], found[2]) if found else None
 
 
-class Answer(NamedTuple):
+class SlackAnswer(NamedTuple):
     """What Slack said to one request. ``error``: its name for what is wrong; empty if nothing is."""
 
     status: int
@@ -42,12 +42,12 @@ class Answer(NamedTuple):
     data: Mapping[str, Any] = {}
 
 
-def is_limit(answer: Answer) -> bool:
+def is_limit(answer: SlackAnswer) -> bool:
     """Say whether Slack wants nothing more of the account for a while."""
     return answer.status == 429 or answer.error in ("ratelimited", "rate_limited")
 
 
-def judged(answer: Answer, server: AnsweringServer | None = None) -> Delivered | Deferred | Bounced | Refused:
+def judged(answer: SlackAnswer, server: AnsweringServer | None = None) -> Delivered | Deferred | Bounced | Refused:
     """Return what an answer means for the message."""
     if not answer.error:
         where = f"ok: channel {answer.channel}, ts {answer.ts}" if answer.ts else "ok"
@@ -60,8 +60,8 @@ def judged(answer: Answer, server: AnsweringServer | None = None) -> Delivered |
         later = None if answer.retry_after is None else min(max(answer.retry_after, 1.0), LONGEST_PAUSE)
         return Deferred(Reply(451, None, what), Phase.DOT, later, server)
     found = verdict(answer.error)
-    if found is Verdict.ACCOUNT or answer.status == 401:
+    if found is SlackVerdict.ACCOUNT or answer.status == 401:
         return Refused(Reply(535, None, what), Phase.DOT, server)
-    if found is Verdict.NEVER or 400 <= answer.status < 500:
+    if found is SlackVerdict.NEVER or 400 <= answer.status < 500:
         return Bounced(Reply(550, None, what), Phase.DOT, server)
     return Deferred(Reply(451, None, what), Phase.DOT, None, server)

@@ -13,7 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 from slack_sdk import WebClient, WebhookClient
 from slack_sdk.errors import SlackApiError
 
-from mailbbgun.relays.slack.answers import Answer
+from mailbbgun.relays.slack.answers import SlackAnswer
 from mailbbgun.smtp.reply import safe
 
 #: Hosts of incoming webhooks.
@@ -55,7 +55,7 @@ class Unreachable(Exception):
 
 def ask(
     target: SlackTarget, api_url: str, timeout: int, body: Mapping[str, Any], method: str = "chat.postMessage"
-) -> Answer:
+) -> SlackAnswer:
     """Do one request, without retries. ``body`` goes to the webhook if the account has one.
 
     Raises :class:`Unreachable`, and TimeoutError, OSError or HTTPException if nobody knows whether Slack acted on it.
@@ -77,17 +77,17 @@ def ask(
         raise Unreachable(words(error.reason)) from error
 
 
-def _of_webhook(status: int, body: str, headers: Mapping[str, str]) -> Answer:
+def _of_webhook(status: int, body: str, headers: Mapping[str, str]) -> SlackAnswer:
     error = "" if status == 200 and body.strip() == "ok" else safe(body)[:200] or f"HTTP {status}"
-    return Answer(status, error, _retry_after(headers))
+    return SlackAnswer(status, error, _retry_after(headers))
 
 
-def _of_api(status: int, data: Any, headers: Mapping[str, str]) -> Answer:
+def _of_api(status: int, data: Any, headers: Mapping[str, str]) -> SlackAnswer:
     said: Mapping[str, Any] = data if isinstance(data, dict) else {}
     if status == 200 and said.get("ok") is True:
         channel, ts = safe(str(said.get("channel") or "")), safe(str(said.get("ts") or ""))
-        return Answer(status, "", None, channel, ts, said)
-    return Answer(status, safe(str(said.get("error") or f"HTTP {status}"))[:200], _retry_after(headers), data=said)
+        return SlackAnswer(status, "", None, channel, ts, said)
+    return SlackAnswer(status, safe(str(said.get("error") or f"HTTP {status}"))[:200], _retry_after(headers), data=said)
 
 
 def _retry_after(headers: Mapping[str, Any]) -> float | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 
-class Verdict(Enum):
+class SlackVerdict(Enum):
     """What an error is about."""
 
     LATER = "temporary: the message is tried again"
@@ -61,10 +61,10 @@ _NEVER = (
 )
 
 #: The verdict on each error that Slack documents.
-VERDICTS: Mapping[str, Verdict] = {
-    **dict.fromkeys(_LATER, Verdict.LATER),
-    **dict.fromkeys(_ACCOUNT, Verdict.ACCOUNT),
-    **dict.fromkeys(_NEVER, Verdict.NEVER),
+VERDICTS: Mapping[str, SlackVerdict] = {
+    **dict.fromkeys(_LATER, SlackVerdict.LATER),
+    **dict.fromkeys(_ACCOUNT, SlackVerdict.ACCOUNT),
+    **dict.fromkeys(_NEVER, SlackVerdict.NEVER),
 }
 
 #: What a person does about the errors that are common, in addition to Slack's name.
@@ -88,9 +88,9 @@ _ADVICE: Mapping[str, str] = {
 }
 
 
-def verdict(error: str) -> Verdict:
+def verdict(error: str) -> SlackVerdict:
     """Return the verdict on an error of Slack; an unknown one is temporary."""
-    return VERDICTS.get(error, Verdict.LATER)
+    return VERDICTS.get(error, SlackVerdict.LATER)
 
 
 def told(error: str) -> str:

@@ -17,7 +17,7 @@ from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.drivers.budget import Budget
 from mailbbgun.drivers.operations import InThread
 from mailbbgun.relays import simulator
-from mailbbgun.relays.slack.answers import PAUSE_SECONDS, Answer, Posted, is_limit, judged
+from mailbbgun.relays.slack.answers import PAUSE_SECONDS, Posted, SlackAnswer, is_limit, judged
 from mailbbgun.relays.slack.client import SlackTarget, Unreachable, ask, connect, webhook_permitted, words
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import (
@@ -225,8 +225,8 @@ class SlackSimulator:
         return outcomes
 
 
-def _simulated(channel: str) -> Answer:
+def _simulated(channel: str) -> SlackAnswer:
     refusal = simulator.refusal(channel)
     if not refusal:
-        return Answer(200)
-    return Answer(200, "channel_not_found") if refusal.startswith("5") else Answer(503, "service_unavailable")
+        return SlackAnswer(200)
+    return SlackAnswer(200, "channel_not_found") if refusal.startswith("5") else SlackAnswer(503, "service_unavailable")

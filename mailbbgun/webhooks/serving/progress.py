@@ -21,7 +21,7 @@ from mailbbgun.events import log
 from mailbbgun.events.kinds import Kind
 from mailbbgun.events.reading import LoggedEvent, Position, read
 from mailbbgun.webhooks.models import ATTEMPTS, ENDPOINTS, REPLAYS, RETRIES
-from mailbbgun.webhooks.sending import Tried
+from mailbbgun.webhooks.sending import SentRequest
 from mailbbgun.webhooks.serving.served import Served
 from mailbbgun.webhooks.verdict import error, retry_seconds
 
@@ -181,7 +181,9 @@ def _write_retries(session: Session, changed: Sequence[Served]) -> None:
         session.execute(insert.on_conflict_do_update(index_elements=[_R.id], set_=new), rows)
 
 
-def attempt(tenant_id: UUID, endpoint_id: UUID, place: Position, kind: str, cause: str, tried: Tried) -> dict[str, Any]:
+def attempt(
+    tenant_id: UUID, endpoint_id: UUID, place: Position, kind: str, cause: str, tried: SentRequest
+) -> dict[str, Any]:
     """Return the row of a request about the event at a place."""
     return {
         "id": new_id(),

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from mailbbgun.outgoing.http import HTTPClient
-from mailbbgun.webhooks.sending import Destination, Tried, payload, send
+from mailbbgun.webhooks.sending import Destination, SentRequest, payload, send
 from mailbbgun.webhooks.serving.served import Served
 from mailbbgun.webhooks.serving.track import Item
-from mailbbgun.webhooks.verdict import Verdict, verdict
+from mailbbgun.webhooks.verdict import WebhookVerdict, verdict
 
 #: Most requests at once of one process, and of these to endpoints that are slow or not known yet.
 MOST, MOST_SLOW = 96, 72
@@ -30,18 +30,18 @@ class Work(NamedTuple):
     items: Sequence[Item]
 
 
-class Result(NamedTuple):
+class SendResult(NamedTuple):
     """What became of :class:`Work`."""
 
     served: Served
-    tried: Sequence[tuple[Item, Tried]]
+    tried: Sequence[tuple[Item, SentRequest]]
     left: Sequence[Item]  # not begun: one before them was not acknowledged, or they took long
 
 
 class Senders:
     """A pool of threads. ``results`` is called by them, and must be safe to call from any thread."""
 
-    def __init__(self, client: HTTPClient, results: Callable[[Result], None]) -> None:
+    def __init__(self, client: HTTPClient, results: Callable[[SendResult], None]) -> None:
         self._client, self._results = client, results
         self._work: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._threads = 0
@@ -60,17 +60,17 @@ class Senders:
         while True:
             self._results(self._sent(self._work.get()))
 
-    def _sent(self, work: Work) -> Result:
-        tried: list[tuple[Item, Tried]] = []
+    def _sent(self, work: Work) -> SendResult:
+        tried: list[tuple[Item, SentRequest]] = []
         end = time.monotonic() + ONE_TURN
         for item in work.items:
             result = self._tried(work.to, item)
             tried.append((item, result))
-            if verdict(result) is not Verdict.DONE or time.monotonic() > end:
+            if verdict(result) is not WebhookVerdict.DONE or time.monotonic() > end:
                 break
-        return Result(work.served, tried, work.items[len(tried) :])
+        return SendResult(work.served, tried, work.items[len(tried) :])
 
-    def _tried(self, to: Destination, item: Item) -> Tried:
+    def _tried(self, to: Destination, item: Item) -> SentRequest:
         began, now = time.monotonic(), datetime.now(UTC)
         try:
             return send(self._client, to, item.event.id, payload(item.event))
@@ -78,4 +78,4 @@ class Senders:
             # A bug of ours, or an answer that nobody foresaw: it must not end what sends for all endpoints.
             log.exception("webhook_failed", extra={"endpoint_id": to.endpoint_id, "event_id": item.event.id})
             why = f"The request failed by an error of Mail BB Gun: {type(error).__name__}."
-            return Tried(now, time.monotonic() - began, {}, None, {}, b"", "broken", why)
+            return SentRequest(now, time.monotonic() - began, {}, None, {}, b"", "broken", why)

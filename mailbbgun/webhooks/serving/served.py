@@ -8,9 +8,9 @@ from random import randrange
 from uuid import UUID
 
 from mailbbgun.events.reading import LoggedEvent
-from mailbbgun.webhooks.sending import Destination, Tried, request_id
-from mailbbgun.webhooks.serving.track import Item, State, Track
-from mailbbgun.webhooks.verdict import FAILURES, Verdict, pause_seconds, verdict, why_stopped
+from mailbbgun.webhooks.sending import Destination, SentRequest, request_id
+from mailbbgun.webhooks.serving.track import EventState, Item, Track
+from mailbbgun.webhooks.verdict import FAILURES, WebhookVerdict, pause_seconds, verdict, why_stopped
 
 #: Requests at once to an endpoint that answers soon, and to one that does not or is not known yet.
 AT_ONCE, AT_ONCE_IF_SLOW = 8, 2
@@ -21,10 +21,10 @@ PROBES = 2
 
 
 @dataclass(slots=True)
-class Changes:
+class EndpointChanges:
     """What is to be written about an endpoint."""
 
-    attempts: list[tuple[Item, Tried]] = field(default_factory=list)  # that failed
+    attempts: list[tuple[Item, SentRequest]] = field(default_factory=list)  # that failed
     retries: dict[UUID, Item] = field(default_factory=dict)  # request id → an event that failed by itself
     ended: set[UUID] = field(default_factory=set)  # request ids of retries that are over
     state: bool = False  # whether it is failing, and its pauses, have changed
@@ -60,7 +60,7 @@ class Served:
         self.failed_ids: set[UUID] = set()
         self.failing_since, self.pauses, self.paused_until = failing_since, pauses, paused_until
         self.stopped: str | None = None  # why it is to be disabled
-        self.changes = Changes()
+        self.changes = EndpointChanges()
 
     @property
     def paused(self) -> bool:
@@ -101,15 +101,15 @@ class Served:
             self.waiting.rotate(-randrange(len(self.waiting)) if self.in_flight else 0)
         taken = [self.waiting.popleft() for _ in range(min(most, len(self.waiting)))]
         for one in taken:
-            one.state = State.SENDING
+            one.state = EventState.SENDING
         self.in_flight += 1
         return taken
 
-    def returned(self, tried: Sequence[tuple[Item, Tried]], left: Sequence[Item], days: int) -> None:
+    def returned(self, tried: Sequence[tuple[Item, SentRequest]], left: Sequence[Item], days: int) -> None:
         """Note what became of events that :meth:`take` gave."""
         self.in_flight -= 1
         for one in left:
-            one.state = State.WAITING
+            one.state = EventState.WAITING
         self.waiting.extendleft(reversed(left))
         for item, result in tried:
             self._tried(item, result, days)
@@ -121,23 +121,23 @@ class Served:
         if self.failed and not self.waiting and not self.in_flight and not self.paused:
             self._failed_by_themselves()
 
-    def _tried(self, item: Item, result: Tried, days: int) -> None:
+    def _tried(self, item: Item, result: SentRequest, days: int) -> None:
         meant = verdict(result)
-        self.slow = result.seconds > SLOW or meant is not Verdict.DONE
-        if meant is Verdict.DONE:
+        self.slow = result.seconds > SLOW or meant is not WebhookVerdict.DONE
+        if meant is WebhookVerdict.DONE:
             return self._done(item)
         now = datetime.now(UTC)
         self.changes.attempts.append((item, result))
         if self.failing_since is None:
             self.failing_since, self.changes.state = now, True
-        if meant is Verdict.STOP:
-            self.stopped, item.state = why_stopped(result), State.WAITING
+        if meant is WebhookVerdict.STOP:
+            self.stopped, item.state = why_stopped(result), EventState.WAITING
             return None
-        item.state = State.FAILED
+        item.state = EventState.FAILED
         self.failed.append(item)
         self.failed_ids.add(item.event.id)
         was_probe = self.paused_until is not None and now >= self.paused_until
-        if meant is Verdict.PAUSE or len(self.failed_ids) >= FAILURES or self.paused:
+        if meant is WebhookVerdict.PAUSE or len(self.failed_ids) >= FAILURES or self.paused:
             self._back_to_waiting()
             if (not self.paused or was_probe) and not (self.paused and self.in_flight):
                 self._pause(result, now)
@@ -146,7 +146,7 @@ class Served:
         return None
 
     def _done(self, item: Item) -> None:
-        item.state = State.DONE
+        item.state = EventState.DONE
         self.changes.done += 1
         if self.failing_since is not None or self.paused:
             self.failing_since, self.paused_until, self.pauses, self.changes.state = None, None, 0, True
@@ -156,7 +156,7 @@ class Served:
         if self.failed:
             self._failed_by_themselves()
 
-    def _pause(self, result: Tried, now: datetime) -> None:
+    def _pause(self, result: SentRequest, now: datetime) -> None:
         self.paused_until = now + timedelta(seconds=pause_seconds(self.pauses, result, now))
         self.pauses += 1
         self.changes.state = True
@@ -173,11 +173,11 @@ class Served:
         for track in self.tracks:
             for one in list(track.overtaken()):
                 self.changes.retries[request_id(self.to.endpoint_id, one.event.id)] = one
-                one.state = State.DONE
+                one.state = EventState.DONE
 
     def _back_to_waiting(self) -> None:
         for one in self.failed:
-            one.state = State.WAITING
+            one.state = EventState.WAITING
         self.waiting.extendleft(reversed(self.failed))
         self.failed.clear()
 
@@ -186,7 +186,7 @@ class Served:
             identifier = request_id(self.to.endpoint_id, one.event.id)
             self.changes.retries[identifier] = one
             self.retrying.pop(identifier, None)
-            one.state = State.DONE
+            one.state = EventState.DONE
         self.failed.clear()
 
     def _end_retry(self, item: Item) -> None:

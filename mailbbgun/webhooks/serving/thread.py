@@ -19,18 +19,18 @@ from sqlalchemy import Row
 
 from mailbbgun.core.errors import DatabaseUnavailable, SecretUnreadable
 from mailbbgun.counters.families import WEBHOOKS
-from mailbbgun.events.filters import NO_FILTERS, Filters
+from mailbbgun.events.filters import NO_FILTERS, EventFilters
 from mailbbgun.events.reading import Position, place_after, read, tenants_with_events_after
 from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.services import Services
 from mailbbgun.webhooks.sending import Destination
 from mailbbgun.webhooks.serving import progress
 from mailbbgun.webhooks.serving.alone import LeftAlone
-from mailbbgun.webhooks.serving.senders import MOST, MOST_SLOW, Result, Senders, Work
-from mailbbgun.webhooks.serving.served import AT_ONCE, PROBES, Changes, Served
+from mailbbgun.webhooks.serving.senders import MOST, MOST_SLOW, Senders, SendResult, Work
+from mailbbgun.webhooks.serving.served import AT_ONCE, PROBES, EndpointChanges, Served
 from mailbbgun.webhooks.serving.track import Item, Track
 from mailbbgun.webhooks.signing import keys_of
-from mailbbgun.webhooks.verdict import Verdict, verdict
+from mailbbgun.webhooks.verdict import verdict
 
 #: Seconds between two looks into the log, and between two looks at endpoints, retries and replays.
 TICK, LOOK = 0.05, 1.0
@@ -49,13 +49,10 @@ LEASE, FORGET = 20, 60.0
 #: Seconds to wait for answers at shutdown.
 LAST_ANSWERS = 5.0
 
-#: How metrics call what a try means: for them a pause is a failure, too.
-_COUNTED = {Verdict.DONE: "ok", Verdict.STOP: "gone", Verdict.PAUSE: "failed", Verdict.FAILED: "failed"}
-
 log = logging.getLogger("mailbbgun.webhooks")
 
 
-class Serving:
+class WebhookServing:
     """Serves the endpoints that one worker process has leased."""
 
     def __init__(
@@ -65,7 +62,7 @@ class Serving:
         settings = services.settings
         self._services, self._db, self._owner, self._stop, self._workers = services, services.db, owner, stop, workers
         self._client = HTTPClient.permitting(settings.ALLOW_PRIVATE_HOSTS, settings.HTTP_CA_FILE)
-        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[SendResult] = queue.SimpleQueue()
         self._senders = Senders(self._client, self._results.put)
         self._served: dict[UUID, Served] = {}
         self._lease, self._days = min(LEASE, settings.LEASE_SECONDS), settings.WEBHOOK_DAYS
@@ -117,13 +114,13 @@ class Serving:
             while True:
                 self._senders.busy -= 1
                 self._returned(result)
-                for shown, n in Counter(_COUNTED[verdict(one)] for _, one in result.tried).items():
+                for shown, n in Counter(verdict(one).counted_as for _, one in result.tried).items():
                     self._services.counters.add(WEBHOOKS, shown, n=n)
                 result = self._results.get_nowait()
         except queue.Empty:
             return
 
-    def _returned(self, result: Result) -> None:
+    def _returned(self, result: SendResult) -> None:
         one = result.served
         its = partial(one.returned, result.tried, result.left, self._days)
         if one.to.endpoint_id in self._served and not self._alone.do((one.to.endpoint_id, "endpoint"), its):
@@ -265,7 +262,7 @@ class Serving:
         filters, searched = NO_FILTERS, None
         with self._db.read(one.tenant_id) as session:
             if track is one.replay and one.replay_times is not None:
-                filters = Filters(begin=one.replay_times[0], end=one.replay_times[1])
+                filters = EventFilters(begin=one.replay_times[0], end=one.replay_times[1])
                 searched = place_after(session, one.tenant_id, track.read_to, SEARCHED)
                 if searched is not None and track.until is not None and searched >= track.until:
                     searched = None
@@ -327,7 +324,7 @@ class Serving:
         its = one.changes
         moved = any(track.place != track.saved for track in one.tracks)
         told = its.attempts or its.retries or its.ended or its.state or one.stopped is not None
-        return bool(told) or Serving._is_replayed(one) or (moved and bool(its.done or not one.main.items))
+        return bool(told) or WebhookServing._is_replayed(one) or (moved and bool(its.done or not one.main.items))
 
     @staticmethod
     def _is_replayed(one: Served) -> bool:
@@ -345,6 +342,6 @@ class Serving:
                 log.warning("webhook_paused", extra={"endpoint_id": one.to.endpoint_id, "pauses": one.pauses, **said})
             for track in one.tracks:
                 track.saved = track.place
-            one.changes = Changes()
+            one.changes = EndpointChanges()
         for one in finished:
             one.replay = one.replay_id = one.replay_times = None

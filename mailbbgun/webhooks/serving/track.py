@@ -8,7 +8,7 @@ from enum import Enum, auto
 from mailbbgun.events.reading import LoggedEvent, Position
 
 
-class State(Enum):
+class EventState(Enum):
     """Where an event is."""
 
     WAITING = auto()
@@ -25,7 +25,7 @@ class Item:
     before: Position  # the place of the event that was read before it
     cause: str  # event, retry, replay
     tries: int = 0  # of a retry: how many there were already
-    state: State = State.WAITING
+    state: EventState = EventState.WAITING
 
 
 class Track:
@@ -41,7 +41,7 @@ class Track:
     @property
     def place(self) -> Position:
         """The place up to which all is done."""
-        while self.items and self.items[0].state is State.DONE:
+        while self.items and self.items[0].state is EventState.DONE:
             self.items.popleft()
         return self.items[0].before if self.items else self.read_to
 
@@ -65,13 +65,13 @@ class Track:
 
     def trim(self) -> None:
         """Forget the events at the end that nothing has become of yet. They will be read again."""
-        while self.items and self.items[-1].state is State.WAITING:
+        while self.items and self.items[-1].state is EventState.WAITING:
             self.read_to = self.items.pop().before
             self.exhausted = False
 
     def overtaken(self) -> Iterator[Item]:
         """Yield the events that are not done although later ones are."""
-        last = max((at for at, one in enumerate(self.items) if one.state is State.DONE), default=-1)
+        last = max((at for at, one in enumerate(self.items) if one.state is EventState.DONE), default=-1)
         for at, one in enumerate(self.items):
-            if at < last and one.state is not State.DONE:
+            if at < last and one.state is not EventState.DONE:
                 yield one
