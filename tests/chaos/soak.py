@@ -126,6 +126,8 @@ def soak(
     processes = 2 if settings.DATABASE_URL.startswith("postgresql") else 1
     with Service(settings, **(SETTINGS | {"API_PROCESSES": processes, "WORKER_PROCESSES": processes})) as service:
         service.start_worker()
+        log = service.var / "worker.out"
+        until(lambda: log.read_text().count("worker_started") == processes, END_SECONDS, "the start of the workers")
         services = build(load(service.environment))
         gauges, clients = Gauges(service, services), Clients(service, seed, rate)
         try:

@@ -15,19 +15,25 @@ from tests.servers.slack import BROKEN, LIMITED, TOKEN, FakeSlack, refuses, slac
 from tests.waiting import PATIENCE
 
 
+@pytest.fixture(scope="module", params=[pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def slack() -> Iterator[FakeSlack]:
+def slack(database: str) -> Iterator[FakeSlack]:
+    """One for each database: a channel has the messages of one service only."""
     with slack_server() as server:
         yield server
 
 
-@pytest.fixture(scope="module", params=[pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
+@pytest.fixture(scope="module")
 def service(
-    request: pytest.FixtureRequest, slack: FakeSlack, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, database: str, slack: FakeSlack, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Tried]:
     """API and worker with a bot `ops`, which is the default, an incoming webhook `hook`, and a test key."""
     environment = {"MAILBBGUN_VAR": str(tmp_path_factory.mktemp("slack") / "var")}
-    if request.param == "postgresql":
+    if database == "postgresql":
         server = request.getfixturevalue("postgresql")
         environment["MAILBBGUN_DATABASE_URL"] = server.url(server.create_database())
     given = {"SLACK_API_URL": slack.api_url, "SLACK_TIMEOUT": 5, "REFUSED_PAUSE_SECONDS": 1}
