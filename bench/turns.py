@@ -188,7 +188,7 @@ class Turns:
             self._service(name, bench.sink, local) as service,
             Exactly(bench.sink, wanted),
         ):
-            service.watch([receiver.url(number) for number in range(WEBHOOKS)])
+            service.watch([receiver.url(str(number)) for number in range(WEBHOOKS)])
             return phases.accept(service, bench) | phases.drain(service, bench) | phases.through(service, bench)
 
     def _batches(self, name: str) -> Figures:

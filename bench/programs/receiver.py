@@ -1,11 +1,17 @@
 """An HTTP server that takes every webhook request and keeps none.
 
-Run as ``python -m bench.programs.receiver PORT``. It answers 204 to each request and keeps connections open.
+Run as ``python -m bench.programs.receiver PORT [FILE]``. It answers 204 to each request and keeps connections
+open; to a path that begins with ``/never`` it answers nothing. To the file it appends a line for each request: the
+path, and the seconds between the event and its arrival.
 """
 
 import asyncio
+import json
+import os
 import re
 import sys
+import time
+from datetime import datetime
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -14,8 +20,8 @@ _ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 class Receiver(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self) -> None:
-        self._buffer = bytearray()
+    def __init__(self, arrivals: int | None) -> None:
+        self._buffer, self._arrivals = bytearray(), arrivals
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport, to answer by it."""
@@ -30,16 +36,23 @@ class Receiver(asyncio.Protocol):
             whole = end + 4 + (int(length[1]) if length else 0)
             if len(self._buffer) < whole:
                 return
+            request = bytes(self._buffer[:whole])
             del self._buffer[:whole]
-            self._transport.write(_ANSWER)
+            path = request.split(b" ", 2)[1].decode()
+            if not path.startswith("/never"):
+                self._transport.write(_ANSWER)
+            if self._arrivals is not None:
+                since = time.time() - datetime.fromisoformat(json.loads(request[end + 4 :])["timestamp"]).timestamp()
+                os.write(self._arrivals, f"{path} {since}\n".encode())
 
 
-async def main(port: int) -> None:
+async def main(port: int, file: str | None = None) -> None:
     """Serve until the process is ended."""
-    server = await asyncio.get_running_loop().create_server(Receiver, "127.0.0.1", port)
+    arrivals = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if file else None
+    server = await asyncio.get_running_loop().create_server(lambda: Receiver(arrivals), "127.0.0.1", port)
     async with server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(int(sys.argv[1]), *sys.argv[2:]))
