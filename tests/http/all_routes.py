@@ -2,6 +2,13 @@
 
 ROUTES = {
     ("/messages", "post"),
+    ("/mailboxes", "get"),
+    ("/mailboxes", "post"),
+    ("/mailboxes/{address}", "delete"),
+    ("/mailboxes/{address}", "get"),
+    ("/mailboxes/{address}", "patch"),
+    ("/mailboxes/{address}/aliases", "post"),
+    ("/mailboxes/{address}/aliases/{alias}", "delete"),
     ("/messages", "get"),
     ("/messages/{message_id}", "get"),
     ("/messages/{message_id}", "delete"),
@@ -40,7 +47,9 @@ ROUTES = {
     ("/domains", "post"),
     ("/domains/{domain}", "delete"),
     ("/domains/{domain}", "get"),
+    ("/domains/{domain}", "patch"),
     ("/domains/{domain}/check", "post"),
+    ("/domains/{domain}/exists", "get"),
     ("/domains/{domain}/keys/{selector}", "delete"),
     ("/domains/{domain}/rotate", "post"),
     ("/webhooks", "get"),
