@@ -1,0 +1,9 @@
+"""Bounces: what a report that came back says, and what a mail server's reply means.
+
+In: the bytes of a mail that came back, or a reply's code and text. Out: which recipients failed, of
+which class and for which reason. Promise: pure, and bounded in time and memory whatever the bytes
+are; what is not understood is ``other`` or ``unknown``, never an exception.
+
+Files: ``report`` has the shapes; ``read`` tells what kind of report a mail is; ``classify`` names the
+cause of a reply.
+"""
