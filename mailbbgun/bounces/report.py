@@ -48,6 +48,8 @@ class FailedRecipient:
     enhanced: str | None
     #: What the report says in words.
     text: str
+    #: The address that the mail was sent to, if it was forwarded to ``address`` (RFC 3464 §2.3.1).
+    original_address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
