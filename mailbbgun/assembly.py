@@ -22,6 +22,7 @@ from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.domains.look import DomainChecks
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.events import api as events
+from mailbbgun.events import causes
 from mailbbgun.events.following.watch import EventWatch
 from mailbbgun.explain import api as explain
 from mailbbgun.explain.dry_run import DryInspector, DryRun
@@ -148,9 +149,20 @@ def assemble(app: Flask, settings: Settings, services: Services, database: Datab
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
-    dry_run = explain.door(DryRun(services, trying, signing[0]))
+    shows = (explain.door(DryRun(services, trying, signing[0])), causes.door(services.db))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings), _metrics(services))
-    doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)
+    doors = (
+        acceptor,
+        batcher,
+        many,
+        dry_run,
+        causes.door(services.db),
+        quick,
+        links,
+        keys,
+        tracking.Visits(),
+        inspector,
+    )
     to_slack = (SlackDoor(settings, services.db, acceptor), SlackTests(settings))
     readers = (ByHand(services), EventWatch(services.db), RunningExports(), failed)
     of_licences = PublicRequests(settings.LICENCE_REQUESTS_PER_MINUTE, settings.api_processes)
