@@ -151,18 +151,7 @@ def assemble(app: Flask, settings: Settings, services: Services, database: Datab
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     shows = (explain.door(DryRun(services, trying, signing[0])), causes.door(services.db))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings), _metrics(services))
-    doors = (
-        acceptor,
-        batcher,
-        many,
-        dry_run,
-        causes.door(services.db),
-        quick,
-        links,
-        keys,
-        tracking.Visits(),
-        inspector,
-    )
+    doors = (acceptor, batcher, many, *shows, quick, links, keys, tracking.Visits(), inspector)
     to_slack = (SlackDoor(settings, services.db, acceptor), SlackTests(settings))
     readers = (ByHand(services), EventWatch(services.db), RunningExports(), failed)
     of_licences = PublicRequests(settings.LICENCE_REQUESTS_PER_MINUTE, settings.api_processes)

@@ -13,7 +13,7 @@ from mailbbgun.bounces.report import BounceClass
 LONGEST = 2_000
 
 _COMPILED = tuple((re.compile(pattern), reason) for pattern, reason in PATTERNS)
-_CODE = re.compile(r"(?<![\d.\-/:\w])([45]\d\d)(?=[ \-:,#<.\]']|$)(?!\.\d)")
+_CODE = re.compile(r"(?<![\d.\-/:\w])(?<!port )([45]\d\d)(?=[ \-:,#<.\]']|$)(?!\.\d)")
 _ENHANCED = re.compile(r"(?<![\d.\w])([45]\.\d{1,2}\.\d{1,3})(?![\d.])")
 
 # What Postfix and IronPort say before the reason.

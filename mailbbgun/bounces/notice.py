@@ -49,11 +49,13 @@ _INTRODUCES = re.compile(
     re.IGNORECASE,
 )
 _FAILED = re.compile(
-    r"fail|undeliver|not (?:be )?(?:deliver|reach|sent|found|exist)|unknown|reject|refus|unable|could(?:n't| not)|"
+    r"fail|undeliver|not (?:be |been )?(?:deliver|reach|sent|found|exist)|unknown|reject|refus|unable|"
+    r"could(?:n't| not)|"
     r"no such|invalid|illegal|does(?:n't| not)|did not|was(?:n't| not)|wasn't|bounce|full|quota|exceed|error|denied|"
     r"disabled|inactive|no longer|expired|warning|delay|rcpt to|recipient|\b[45]\d\d\b|[45]\.\d\.\d|できません|"
     r"届け|エラー|"
-    r"nicht|impossible|addressed to|local user|n'a pas|no se ha|non è|não|недостав|не достав|无法|失败|退信",
+    r"nicht|impossible|addressed to|local user|n'a pas|no se ha|non è|não|недостав|не достав|无法|失败|退信|"
+    r"unzustellbar|zugestellt|entregad|recapit|bezorg|leverer|levere|consegn|remis",
     re.IGNORECASE,
 )
 _PLAINLY = re.compile(

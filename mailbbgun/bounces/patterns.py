@@ -124,7 +124,8 @@ PATTERNS: tuple[tuple[str, str], ...] = (
         r"couldn't find any host|unrouteable|unroutable|nxdomain|bad destination system|name or service not known|"
         r"dns lookup failure|domain (?:is )?not reachable|domain (?:may|name) (?:not|invalid)|"
         r"host [^ ]{1,80} not found|"
-        r"domain name not found|not found in dns|account or domain may not exist|[^ ]+\.[^ ]+ does not exist\b(?! \()",
+        r"domain name not found|not found in dns|account or domain may not exist|"
+        r"(?<![^ ])[a-z0-9\-]{1,63}(?:\.[a-z0-9\-]{1,63}){1,4} does not exist\b(?! \()",
         "invalid_domain",
     ),
     (

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import unescape
 
-from mailbbgun.bounces import addresses, auto_reply, complaint, delivery_status, mime, notice, ses
+from mailbbgun.bounces import addresses, auto_reply, delivery_status, feedback, mime, notice
 from mailbbgun.bounces.classify import Classifier, after_data, at_rcpt, codes_in, in_reply_to
 from mailbbgun.bounces.delivery_status import Status, StatusOfRecipient
 from mailbbgun.bounces.mime import Mail
@@ -64,9 +64,9 @@ class _Reader:
         ours = [
             one
             for name in ("from", "to", "delivered-to", "return-path")
-            for one in complaint.addressed(mail.headers, name)
+            for one in feedback.addressed(mail.headers, name)
         ]
-        self._ours = frozenset(one.lower() for one in [*ours, *complaint.addressed(self._original, "from")])
+        self._ours = frozenset(one.lower() for one in [*ours, *feedback.addressed(self._original, "from")])
 
     def report(self) -> Report:
         return (
@@ -77,7 +77,7 @@ class _Reader:
         part = next(self._mail.of_type("message/feedback-report"), None)
         if part is None:
             return self._informal_complaint()
-        told = complaint.parse(part.text, self._original)
+        told = feedback.arf(part.text, self._original)
         cause = (BounceClass.UNKNOWN, "complaint", None, None, self._text[:LONGEST_REASON])
         recipients = tuple(FailedRecipient(one, *cause) for one in told.recipients)
         return self._report(ReportKind.COMPLAINT, recipients, told.envelope_id, told.feedback_type, told.message_id)
@@ -85,9 +85,9 @@ class _Reader:
     def _informal_complaint(self) -> Report | None:
         """Return the complaint of a loop, or the wish to be left alone, that names no format."""
         if "x-hmxmroriginalrecipient" in self._original:
-            kind, found = "abuse", complaint.recipients_of(self._original)
+            kind, found = "abuse", feedback.recipients_of(self._original)
         elif self._mail.first("x-apple-unsubscribe").lower() == "true":
-            kind, found = "opt-out", complaint.addressed(self._mail.headers, "from")
+            kind, found = "opt-out", feedback.addressed(self._mail.headers, "from")
         else:
             return None
         cause = (BounceClass.UNKNOWN, "complaint", None, None, self._text[:LONGEST_REASON])
@@ -98,7 +98,7 @@ class _Reader:
         return self._report(ReportKind.OTHER) if is_one else None
 
     def _ses(self) -> Report | None:
-        told = ses.parse(self._words)
+        told = feedback.ses(self._words)
         kinds = {"bounce": ReportKind.FAILURE, "complaint": ReportKind.COMPLAINT, "delivery": ReportKind.SUCCESS}
         if told is None or told.kind not in kinds:
             return None
@@ -177,8 +177,8 @@ class _Reader:
 
     def _addressees(self) -> list[str]:
         """Return the only recipient of the mail that came back; none if there are several."""
-        found = [one for name in ("to", "cc", "bcc") for one in complaint.addressed(self._original, name)]
-        found = found or complaint.addressed(self._original, "x-rcpt-to")
+        found = [one for name in ("to", "cc", "bcc") for one in feedback.addressed(self._original, name)]
+        found = found or feedback.addressed(self._original, "x-rcpt-to")
         return found if len(set(found)) == 1 and found[0].lower() not in self._ours else []
 
     def _failed(self, address: str, diagnostic: str, status: str, words: str, original: str = "") -> FailedRecipient:
@@ -204,9 +204,8 @@ class _Reader:
         message_id: str | None = None,
     ) -> Report:
         about = message_id or next(iter(self._original.get("message-id", ())), None)
-        return Report(
-            kind, tuple(recipients), _shown(about)[:998] if about else None, envelope_id, feedback_type, self._text
-        )
+        about, envelope_id, feedback_type = (one and _shown(one)[:998] for one in (about, envelope_id, feedback_type))
+        return Report(kind, tuple(recipients), about, envelope_id, feedback_type, self._text)
 
 
 def _kind_of(recipients: Sequence[StatusOfRecipient]) -> ReportKind:

@@ -58,7 +58,7 @@ def rules_of(given: Iterable[Mapping[str, Any]]) -> tuple[Rule, ...]:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", one["reason"]):
             raise ValueError(f"rule {number}: a reason is made of a to z, 0 to 9 and _, such as mailbox_full")
         try:
-            pattern = re.compile(one["pattern"].lower())
+            pattern = re.compile(one["pattern"], re.IGNORECASE)
             cause = Cause(BounceClass(one["class"]), one["reason"])
         except re.error as error:
             raise ValueError(f"rule {number}: the pattern is no regular expression: {error}") from error

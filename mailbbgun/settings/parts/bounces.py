@@ -13,7 +13,7 @@ class BounceSettings(LicenceSettings):
     BOUNCE_RULES: str = setting(
         "",
         "Rules that name the cause of a reply before the built-in tables do: a JSON list of "
-        '{"pattern": "a regular expression", "class": "hard, soft, block or unknown", "reason": "mailbox_full"}, or the '
-        "path of a file with one. The first that matches counts; case does not matter. Only hard ones add a "
-        "suppression.",
+        '{"pattern": "a regular expression", "class": "hard, soft, block or unknown", "reason": "mailbox_full"}, '
+        "or the path of a file with one. The first that matches counts; case does not matter. Only hard ones add "
+        "a suppression.",
     )
