@@ -48,7 +48,8 @@ class SignedMessage:
     @property
     def is_too_large(self) -> bool:
         """Whether its header is larger than any that is verified."""
-        return len(self.header) > LONGEST_HEADER or self.header.count(b"\n") > MOST_FIELDS
+        folded = self.header.count(b"\n ") + self.header.count(b"\n\t")
+        return len(self.header) > LONGEST_HEADER or self.header.count(b"\n") - folded > MOST_FIELDS
 
     def body(self, form: bytes) -> Digest:
         """Return the digest of the body in a form, ``relaxed`` or ``simple`` (RFC 6376 §3.4)."""
