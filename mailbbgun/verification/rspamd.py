@@ -1,6 +1,5 @@
 """Asks rspamd by HTTP what it thinks of a message (rspamd's ``/checkv2``)."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,9 @@ from mailbbgun.smtp.reply import safe
 
 #: Octets of an answer that are read.
 _MOST = 1_048_576
+
+#: Scores are smaller than this.
+_MOST_SCORE = 1e9
 
 #: Characters of an envelope's parts that are passed on.
 _LONGEST = 1000
@@ -98,7 +100,7 @@ class Rspamd:
             raise SpamFilterUnavailable(f"rspamd answers with status {answer.status}")
         try:
             return parsed(orjson.loads(answer.body))
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise SpamFilterUnavailable(f"rspamd's answer cannot be read: {error}") from error
 
     def close(self) -> None:
@@ -107,18 +109,23 @@ class Rspamd:
 
 
 def parsed(answer: object) -> SpamVerdict:
-    """Read an answer. Raises ``ValueError`` or ``TypeError``."""
-    if not isinstance(answer, Mapping) or answer.get("error"):
-        raise ValueError("it is an error" if isinstance(answer, Mapping) else "it is no object")
-    action = _ACTIONS.get(answer.get("action", ""))
+    """Read an answer. Raises ``ValueError``."""
+    if not isinstance(answer, Mapping):
+        raise ValueError("it is no object")
+    action = _ACTIONS.get(str(answer.get("action")))
     if action is None:
         raise ValueError(f"it has the action {answer.get('action')!r}")
-    score, required = float(answer["score"] or 0), float(answer.get("required_score") or 0)
-    if not (math.isfinite(score) and math.isfinite(required)):
-        raise ValueError("it has no score")
     messages = answer.get("messages")
     text = messages.get("smtp_message") if isinstance(messages, Mapping) else None
-    return SpamVerdict(score, required, action, safe(text)[:200] if isinstance(text, str) else "")
+    told = safe(text)[:200] if isinstance(text, str) else ""
+    return SpamVerdict(_number(answer, "score"), _number(answer, "required_score"), action, told)
+
+
+def _number(answer: Mapping[object, object], name: str) -> float:
+    found = answer.get(name, 0.0)
+    if not isinstance(found, int | float) or not -_MOST_SCORE < found < _MOST_SCORE:  # NaN is not between them
+        raise ValueError(f"its {name} is no number of a score")
+    return float(found)
 
 
 def _header(value: str) -> str:
