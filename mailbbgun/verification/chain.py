@@ -11,7 +11,7 @@ from mailbbgun.verification.signatures import QUIET, Verifying, key_from, wrong_
 from mailbbgun.verification.verdict import ARCResult
 
 #: Sets of seals that are verified. RFC 8617 §4.2.1 allows 50, and each needs two keys and two signatures.
-MOST_SETS = 20
+MOST_SETS = 10
 
 #: What an ARC-Authentication-Results field says of DMARC (RFC 8601 §2.2), comments left out.
 _COMMENT = re.compile(rb"\([^()]*\)")

@@ -20,6 +20,9 @@ from mailbbgun.verification.verdict import DKIMResult, DMARCResult, SPFResult, W
 #: Domains in From that are judged, and octets of a From field that are read. More make DMARC fail.
 MOST_DOMAINS, _LONGEST_FROM = 4, 8192
 
+#: Comments in From. Python's parser calls itself for each that stands in another.
+_MOST_COMMENTS = 50
+
 #: The wishes of owners, and the next milder one of each (RFC 7489 §6.6.4).
 _WISHES: dict[str, Wish] = {"none": "none", "quarantine": "quarantine", "reject": "reject"}
 _MILDER: dict[Wish, Wish] = {"none": "none", "quarantine": "none", "reject": "quarantine"}
@@ -57,7 +60,7 @@ def from_domains(header: bytes) -> list[str] | None:
     A mail program may show any of them, so all of them count.
     """
     values = [whole.partition(b":")[2] for name, whole in split(header) if name == b"from"]
-    if sum(map(len, values)) > _LONGEST_FROM:
+    if sum(map(len, values)) > _LONGEST_FROM or sum(value.count(b"(") for value in values) > _MOST_COMMENTS:
         return None
     texts = [value.decode("utf-8", "replace").replace("\r\n", "") for value in values]
     found: dict[str, None] = {}

@@ -1,7 +1,9 @@
 """Verifies the sender of one received message: SPF, DKIM, ARC and DMARC, in this order."""
 
 import logging
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from mailbbgun.relays.mx import Resolver
@@ -56,9 +58,14 @@ def verify(
 
 
 def _safely(check: Callable[[], T], otherwise: T) -> T:
-    """Return the result of one method. Strangers write what the libraries read, and not all they do is expected."""
+    """Return the result of one method. Strangers write what the libraries read, and not all they do is expected.
+
+    The log says where it happened in one line: a stranger could fill it with the calls that led there.
+    """
     try:
         return check()
-    except Exception:
-        log.exception("verification_failed")
+    except Exception as error:  # noqa: BLE001 - see above
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name}:{last.lineno}"
+        log.error("verification_failed", extra={"error": f"{type(error).__name__}: {str(error)[:200]}", "where": where})
         return otherwise

@@ -136,6 +136,7 @@ def test_records_are_read_as_the_standard_says(text: str, record: DMARCRecord | 
         (b"", None),
         (b"From: " + b", ".join(b"a@d%d.test" % one for one in range(5)) + b"\r\n", None),
         (b"From: " + b"a" * 10_000 + b"@example.com\r\n", None),
+        (b"From: " + b"(a" * 2000 + b" ann@example.com\r\n", None),
         (b"From: \xff\xfe@\xff\r\n", None),
     ],
 )
