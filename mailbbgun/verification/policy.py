@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import NamedTuple, Self
 
 from mailbbgun.settings.settings import Settings
-from mailbbgun.smtp.reply import Reply, safe
+from mailbbgun.smtp.reply import safe
 from mailbbgun.verification.scan import ContentVerdict
 from mailbbgun.verification.verdict import SenderVerdict, Wish
 
@@ -24,12 +24,18 @@ class Treatment(IntEnum):
 
 
 class Decision(NamedTuple):
-    """A treatment, and the reply to DATA that goes with it. The reply of an accepted message is the door's."""
+    """A treatment, and the reply to DATA that goes with it, in one line; that to an accepted message is the door's.
+
+    ``reason`` is for the log, and for people who look at the quarantine.
+    """
 
     treatment: Treatment
-    reply: Reply | None = None
-    reason: str = ""  # for the log and for people who look at the quarantine
+    reply: str | None = None
+    reason: str = ""
 
+
+#: Characters of a reply.
+_LONGEST = 400
 
 _ACCEPTED = Decision(Treatment.ACCEPT)
 
@@ -59,22 +65,18 @@ class ReceivedMailPolicy:
     def decide(self, sender: SenderVerdict, content: ContentVerdict, policy: Wish) -> Decision:
         """Return what happens to a message at a local domain with this policy."""
         if content.virus:
-            text = f"The message has a virus ({safe(content.virus)})."
-            return Decision(Treatment.REJECT, Reply(550, "5.7.1", text), text)
+            text = f"The message has a virus ({content.virus})."
+            return Decision(Treatment.REJECT, _line("550 5.7.1", text), text)
         if content.deferred:
-            return Decision(Treatment.DEFER, Reply(451, "4.7.1", content.deferred), content.deferred)
-        worst = max(self._for_dmarc(sender), _for_spam(content), key=lambda one: one.treatment)
-        if policy == "reject" or worst.treatment <= _POLICIES[policy]:
-            return worst
-        if worst.treatment is Treatment.DEFER:  # it may be genuine, and this domain refuses nothing
-            return Decision(Treatment.ACCEPT, None, worst.reason)
-        return Decision(_POLICIES[policy], None, worst.reason)
+            return Decision(Treatment.DEFER, _line("451 4.7.1", content.deferred), content.deferred)
+        wanted = (self._for_dmarc(sender), _for_spam(content))
+        return max((_at_most(policy, one) for one in wanted), key=lambda one: (one.treatment, bool(one.reason)))
 
     def _for_dmarc(self, sender: SenderVerdict) -> Decision:
         dmarc, arc = sender.dmarc, sender.arc
         if dmarc.result == "temperror" and dmarc.wish == "reject":
             text = f"The sender {dmarc.domain} cannot be verified now."
-            return Decision(Treatment.DEFER, Reply(451, "4.7.24", text), text)
+            return Decision(Treatment.DEFER, _line("451 4.7.24", text), text)
         if dmarc.result != "fail" or dmarc.wish == "none":
             return _ACCEPTED
         if arc.result == "pass" and arc.passed_before and arc.sealer in self._trusted:
@@ -83,7 +85,21 @@ class ReceivedMailPolicy:
         if dmarc.wish == "quarantine":
             return Decision(Treatment.QUARANTINE, None, reason)
         text = f"{dmarc.domain} does not permit this message (DMARC)."
-        return Decision(Treatment.REJECT, Reply(550, "5.7.26", text), reason)
+        return Decision(Treatment.REJECT, _line("550 5.7.26", text), reason)
+
+
+def _at_most(policy: Wish, wanted: Decision) -> Decision:
+    """Return what a domain with this policy does of what is wanted."""
+    if wanted.treatment <= _POLICIES[policy]:
+        return wanted
+    if wanted.treatment is Treatment.DEFER:  # it may be genuine, and this domain refuses nothing
+        return Decision(Treatment.ACCEPT, None, wanted.reason)
+    return Decision(_POLICIES[policy], None, wanted.reason)
+
+
+def _line(codes: str, text: str) -> str:
+    """Return a reply of ASCII that fits into a line (RFC 5321 §4.5.3.1.5)."""
+    return f"{codes} {safe(text)}".encode("ascii", "replace").decode()[:_LONGEST]
 
 
 def _for_spam(content: ContentVerdict) -> Decision:
@@ -94,11 +110,11 @@ def _for_spam(content: ContentVerdict) -> Decision:
     if spam.action == "quarantine":
         return Decision(Treatment.QUARANTINE, None, reason)
     if spam.action == "defer":
-        return Decision(Treatment.DEFER, Reply(451, "4.7.1", spam.text or "Try again later."), reason)
-    return Decision(Treatment.REJECT, Reply(550, "5.7.1", spam.text or "The message looks like spam."), reason)
+        return Decision(Treatment.DEFER, _line("451 4.7.1", spam.text or "Try again later."), reason)
+    return Decision(Treatment.REJECT, _line("550 5.7.1", spam.text or "The message looks like spam."), reason)
 
 
-def together(decisions: Mapping[str, Decision]) -> tuple[Reply | None, dict[str, Treatment]]:
+def together(decisions: Mapping[str, Decision]) -> tuple[str | None, dict[str, Treatment]]:
     """Return the one reply to DATA for recipients at several domains, and what happens at each.
 
     With a reply, nothing is accepted. If one domain takes a message that another refuses, the other has it in

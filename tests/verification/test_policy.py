@@ -40,6 +40,8 @@ def spam(action: str) -> ContentVerdict:
         (SENDER, spam("reject"), ACCEPT, QUARANTINE, REJECT),
         (dmarc("fail", "reject"), spam("quarantine"), ACCEPT, QUARANTINE, REJECT),
         (dmarc("fail", "quarantine"), spam("reject"), ACCEPT, QUARANTINE, REJECT),
+        (dmarc("fail", "quarantine"), spam("defer"), ACCEPT, QUARANTINE, DEFER),
+        (dmarc("temperror", "reject"), spam("reject"), ACCEPT, QUARANTINE, REJECT),
         (SENDER, ContentVerdict(virus="Eicar"), REJECT, REJECT, REJECT),
         (SENDER, ContentVerdict(deferred="Later."), DEFER, DEFER, DEFER),
         (SENDER, ContentVerdict(unchecked=("spam filter",)), ACCEPT, ACCEPT, ACCEPT),
@@ -57,12 +59,12 @@ def test_the_domains_policy_is_the_most_that_is_done(
 
 def test_a_refusal_says_why() -> None:
     policy = ReceivedMailPolicy()
-    assert str(policy.decide(dmarc("fail", "reject"), CLEAN, "reject").reply).startswith("550 5.7.26 example.com")
-    assert str(policy.decide(dmarc("temperror", "reject"), CLEAN, "reject").reply).startswith("451 4.7.24 ")
-    assert str(policy.decide(SENDER, ContentVerdict(virus="Eicar\n250"), "none").reply) == (
+    assert policy.decide(dmarc("fail", "reject"), CLEAN, "reject").reply.startswith("550 5.7.26 example.com")
+    assert policy.decide(dmarc("temperror", "reject"), CLEAN, "reject").reply.startswith("451 4.7.24 ")
+    assert policy.decide(SENDER, ContentVerdict(virus="Eicar\n250"), "none").reply == (
         "550 5.7.1 The message has a virus (Eicar 250)."
     )
-    assert str(policy.decide(SENDER, spam("reject"), "reject").reply).startswith("550 5.7.1 ")
+    assert policy.decide(SENDER, spam("reject"), "reject").reply.startswith("550 5.7.1 ")
     assert policy.decide(SENDER, spam("quarantine"), "none").reason == "The spam filter gives 9.5 of 15."
 
 
