@@ -65,10 +65,14 @@ class Verifying:
 
     def _read_key(self, sig: Mapping[bytes, bytes], dnsfunc: Key) -> None:
         name = sig[b"s"] + b"._domainkey." + sig[b"d"]
+        record = dnsfunc(name)
+        if not record:
+            raise dkim.KeyFormatError("the DNS has no key for it")
         try:
-            found = dkim.evaluate_pk(name, dnsfunc(name))
-        except (binascii.Error, ValueError) as error:
-            raise dkim.KeyFormatError(f"the key at {name!r} cannot be read") from error
+            found = dkim.evaluate_pk(name, record)
+            _check_use(dkim.parse_tag_value(record), sig)
+        except (binascii.Error, ValueError, dkim.KeyFormatError, dkim.InvalidTagValueList) as error:
+            raise dkim.KeyFormatError("the key in the DNS cannot be used") from error
         self.pk, self.keysize, self.ktag, self.seqtlsrpt = found
         if self.ktag is None or not sig[b"a"].startswith(self.ktag + b"-"):
             raise dkim.KeyFormatError("the key is not of the signature's algorithm")
@@ -91,6 +95,18 @@ class Verifying:
             raise NotCovered("l= leaves out a part of the body")
         if body.value != wanted:
             raise BodyChanged("the body was changed")
+
+
+def _check_use(key: Mapping[bytes, bytes], sig: Mapping[bytes, bytes]) -> None:
+    """Check what a key may be used for (RFC 6376 §3.6.1): its hashes, its services, and its flag ``s``."""
+    lists = {tag: {word.strip() for word in key.get(tag, b"").split(b":")} for tag in (b"h", b"s", b"t")}
+    domain = sig.get(b"i", b"@" + sig[b"d"]).rpartition(b"@")[2]
+    if (
+        (b"h" in key and b"sha256" not in lists[b"h"])
+        or (b"s" in key and not lists[b"s"] & {b"*", b"email"})
+        or (b"s" in lists[b"t"] and domain.lower() != sig[b"d"].lower())
+    ):
+        raise ValueError("it is not for this")
 
 
 class _Signature(Verifying, dkim.DKIM):  # type: ignore[misc]  # dkimpy has no types

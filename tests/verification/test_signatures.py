@@ -144,6 +144,27 @@ def test_keys_that_cannot_be_used_are_permanent_errors_and_a_failing_dns_is_a_te
     assert words(signed_by_dkimpy(), ZONE | {name: record}) == [result]
 
 
+@pytest.mark.parametrize(
+    ("tags", "identity", "result"),
+    [
+        ("", "ann@mail.example.com", "pass"),
+        ("h=sha1:sha256; s=email; t=y; n=a note; ", "ann@mail.example.com", "pass"),
+        ("s=*; ", "@example.com", "pass"),
+        ("t=y:s; ", "@example.com", "pass"),
+        ("t=s; ", "ann@mail.example.com", "permerror"),
+        ("h=sha1; ", "@example.com", "permerror"),
+        ("s=other; ", "@example.com", "permerror"),
+        ("s=tlsrpt; ", "@example.com", "permerror"),
+        ("p=; ", "@example.com", "permerror"),
+    ],
+)
+def test_a_key_counts_for_what_its_owner_permits(tags: str, identity: str, result: str) -> None:
+    name = f"{RSA.selector}._domainkey.{DOMAIN}"
+    record = "".join(ZONE[name]["TXT"]).replace('" "', "").strip('"').replace("v=DKIM1; ", f"v=DKIM1; {tags}", 1)
+    assert tags in record
+    assert words(signed_by_dkimpy(identity=identity.encode()), ZONE | {name: txt(record)}) == [result]
+
+
 def test_a_key_of_another_algorithm_or_of_512_bits_proves_nothing() -> None:
     of_ed25519 = ZONE[f"{ED25519.selector}._domainkey.{DOMAIN}"]
     name = f"{RSA.selector}._domainkey.{DOMAIN}"
