@@ -22,6 +22,7 @@ from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.domains.look import DomainChecks
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.events import api as events
+from mailbbgun.events.changes.refused_files import RefusedFiles
 from mailbbgun.events.following.watch import EventWatch
 from mailbbgun.explain import api as explain
 from mailbbgun.explain.dry_run import DryInspector, DryRun
@@ -136,7 +137,7 @@ def assemble(app: Flask, settings: Settings, services: Services, database: Datab
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
     links = UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL)
     keys = TrackingKeys(services.db, services.vault, settings.PUBLIC_URL)
-    inspector = Inspector(services)
+    inspector = Inspector(services, RefusedFiles(services.db).tell)
     acceptor, trying = (
         Acceptor(
             settings, store, publisher, Attached(services, judge), Templates(services.db), links, keys, services.traces

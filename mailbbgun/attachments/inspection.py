@@ -7,13 +7,16 @@ each content, and its verdict is kept.
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
 from uuid import UUID
 
 from mailbbgun.attachments import content, repo, store
 from mailbbgun.attachments.find import FoundFile
 from mailbbgun.attachments.models import CLEAN, UNSCANNED, Blob
 from mailbbgun.attachments.store import StoredFile
+from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import FileRefused, ScannerUnavailable, VirusFound
 from mailbbgun.safety.examine import Examination, Judged, Rules
 from mailbbgun.safety.names import extension, safe_name
@@ -49,41 +52,56 @@ class _Judgements:
                 self._known.popitem(last=False)
 
 
+class RefusedFile(NamedTuple):
+    """A file that was refused. ``reason`` is the code of the error, and ``why`` its sentence."""
+
+    filename: str
+    sha256: str
+    size: int
+    reason: str
+    why: str
+
+
 class Inspector:
     """Knows which files may be sent. Make one for a process: it remembers what it has judged."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, tell: Callable[[Caller, RefusedFile], None] | None = None) -> None:
+        """``tell`` is called for each file that is refused to a caller, before the error is raised."""
+        self._tell = tell
         settings = services.settings
         self._db, self._blobs, self._scanner = services.db, services.blobs, services.scanner
         self._rules, self._down = Rules.of(settings), settings.SCANNER_DOWN
         self._judgements, self._turns = _Judgements(), ScannerTurns()
 
     def take(
-        self, tenant_id: UUID, blocks: Iterable[bytes], filename: str, declared: str, *, most: int, size: int | None
+        self, who: Caller, blocks: Iterable[bytes], filename: str, declared: str, *, most: int, size: int | None
     ) -> tuple[StoredFile, Judged]:
-        """Store an upload like :func:`store.take`, and judge it.
+        """Store a caller's upload like :func:`store.take`, and judge it.
 
         Raises what :func:`store.take` raises, :class:`FileRefused`, :class:`VirusFound`, and
         :class:`ScannerUnavailable` if the setting says so. The content is then deleted within two hours.
         """
         examination = Examination()
-        name = safe_name(filename)
+        name, tenant_id = safe_name(filename), who.tenant_id
         watched = examination.watch(blocks)
         stored = store.take(self._db, self._blobs, tenant_id, watched, most=most, size=size, name=name)
-        judged = examination.judge(filename, declared, self._rules)
-        self._judgements.add(tenant_id, stored.sha256, name, declared, judged.content_type)
-        self._scan(tenant_id, {stored.sha256: judged.filename})
+        with self._telling(who, name, stored.sha256, stored.size):
+            judged = examination.judge(filename, declared, self._rules)
+            self._judgements.add(tenant_id, stored.sha256, name, declared, judged.content_type)
+            self._scan(tenant_id, {stored.sha256: judged.filename})
         return stored, judged
 
-    def named(self, tenant_id: UUID, files: Collection[FoundFile]) -> list[Judged]:
-        """Judge the files that a message names; return the name and type under which each is sent.
+    def named(self, who: Caller, files: Collection[FoundFile]) -> list[Judged]:
+        """Judge the files that a caller's message names; return the name and type under which each is sent.
 
         A content is read for this if it is not known yet under this extension, as after an upload straight
         to the store. Raises like :meth:`take`, and :class:`BlobMissing`.
         """
-        judged = [self._judged(tenant_id, file) for file in files]
-        names = {file.sha256: its.filename for file, its in zip(files, judged, strict=True)}
-        self._scan(tenant_id, names)
+        judged = []
+        for file in files:
+            with self._telling(who, safe_name(file.filename), file.sha256, file.size):
+                judged.append(self._judged(who.tenant_id, file))
+                self._scan(who.tenant_id, {file.sha256: judged[-1].filename})
         return judged
 
     def ready(self, tenant_id: UUID, names: Mapping[str, str]) -> None:
@@ -93,6 +111,16 @@ class Inspector:
         message may never leave, and :class:`ScannerUnavailable` if it has to wait for the scanner.
         """
         self._scan(tenant_id, names, waits=True)
+
+    @contextmanager
+    def _telling(self, who: Caller, filename: str, sha256: str, size: int) -> Iterator[None]:
+        """Tell of a file that the block refuses."""
+        try:
+            yield
+        except FileRefused as error:
+            if self._tell is not None:
+                self._tell(who, RefusedFile(filename, sha256, size, error.code, str(error)))
+            raise
 
     def _judged(self, tenant_id: UUID, file: FoundFile) -> Judged:
         name, declared = safe_name(file.filename), file.content_type or ""
