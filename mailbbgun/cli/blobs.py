@@ -48,7 +48,8 @@ def blobs() -> None:
 @click.option(
     "--repair",
     is_flag=True,
-    help="Delete files that no row knows. Put damaged files aside, so that the next upload of the content replaces it.",
+    help="Delete files that no row knows. Put damaged files aside, so that the next upload of the content replaces it. "
+    "Count anew how many bytes each tenant has.",
 )
 @as_json
 def check(deep: bool, repair: bool, as_json: bool) -> None:
@@ -161,5 +162,10 @@ def _repair(services: Services, faults: list[FileFault]) -> None:
         if one.fault == "damaged":
             services.blobs.copy(one.key, f"{DAMAGED}/{one.key}")
     services.blobs.delete([one.key for one in faults if one.fault in ("damaged", "orphan")])
+    with services.db.read() as session:
+        tenants = repo.tenants_with_blobs(session)
+    for tenant in tenants:
+        with services.db.write(tenant) as session:
+            repo.count_storage(session, tenant)
     for fault, number in Counter(one.fault for one in faults).items():
         log.info("blobs_repaired", extra={"fault": fault, "count": number})
