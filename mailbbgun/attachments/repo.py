@@ -85,6 +85,11 @@ def all_blobs(session: Session, tenant_id: UUID, *, after: str, limit: int = 100
     return session.scalars(select(Blob).where(*its).order_by(Blob.sha256).limit(limit)).all()
 
 
+def known_objects(session: Session, object_ids: Collection[UUID]) -> set[UUID]:
+    """Return those of these files' ids that blobs of any tenant have."""
+    return set(session.scalars(select(Blob.object_id).where(Blob.object_id.in_(object_ids))))
+
+
 def count_storage(session: Session, tenant_id: UUID) -> None:
     """Count anew how many bytes a tenant's blobs have."""
     its = select(func.coalesce(func.sum(Blob.size), 0)).where(Blob.tenant_id == tenant_id)

@@ -16,6 +16,7 @@ from mailbbgun.blobs.base import StoredFile
 from mailbbgun.cli.terminal import as_json, opened, print_json, print_table
 from mailbbgun.core.errors import BlobMissing
 from mailbbgun.services import Services
+from mailbbgun.sweep.orphans import MARKS
 
 #: Seconds that a file may be without a row: its upload may be about to write it.
 YOUNG = 3600
@@ -83,8 +84,8 @@ def _faults(services: Services, deep: bool, checked: Counter[str]) -> Iterator[F
     seen: set[str] = set()
     before = datetime.now(UTC) - timedelta(seconds=YOUNG)
     for folder, files in groupby(services.blobs.keys(""), key=lambda found: found.key.partition("/")[0]):
-        if folder in (uploads.FOLDER, DAMAGED):
-            continue  # expire.py looks after the first, people after the second
+        if folder in (uploads.FOLDER, DAMAGED, MARKS):
+            continue  # expire.py looks after the first, people after the second, orphans.py after the third
         there = list(files)
         checked["files"] += len(there)
         tenant = _tenant(folder)
