@@ -160,6 +160,10 @@ class Attached:
         beside = self._take(brought, caller) if brought else []
         return (*(found[place] for place in range(len(given))), *beside)
 
+    def examine(self, mime: bytes, caller: Caller) -> None:
+        """Examine the files in a whole mail. Raises what :meth:`Inspector.mail` does."""
+        self._inspector.mail(caller, mime)
+
     def _take(self, brought: ReceivedForm, caller: Caller) -> list[File]:
         most = self._settings.MAX_FILE_SIZE
         return [

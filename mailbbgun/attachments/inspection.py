@@ -4,11 +4,13 @@ Its name, type, archives and macros are judged while it passes by. The virus sca
 each content, and its verdict is kept.
 """
 
+import hashlib
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import NamedTuple
 from uuid import UUID
 
@@ -16,9 +18,11 @@ from mailbbgun.attachments import content, repo, store
 from mailbbgun.attachments.find import FoundFile
 from mailbbgun.attachments.models import CLEAN, UNSCANNED, Blob
 from mailbbgun.attachments.store import StoredFile
+from mailbbgun.blobs.base import BLOCK
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import FileRefused, ScannerUnavailable, VirusFound
 from mailbbgun.safety.examine import Examination, Judged, Rules
+from mailbbgun.safety.mail_files import MailFile, files_in
 from mailbbgun.safety.names import extension, safe_name
 from mailbbgun.safety.scanner import Scanner, ScannerTurns
 from mailbbgun.services import Services
@@ -28,6 +32,12 @@ log = logging.getLogger("mailbbgun.attachments")
 
 #: Seconds that an upload waits for its turn at the scanner.
 TURN_SECONDS = 10.0
+
+#: What stands for the name of a file where the scanner was asked about a whole mail.
+WHOLE_MAIL = "message.eml"
+
+#: ClamAV takes a file for a mail, and decodes its parts, only if it begins with a field that it knows.
+_KNOWN_BEGINNING = b"Received: by localhost\r\n"
 
 #: Judgements that are remembered.
 _REMEMBERED = 10_000
@@ -104,6 +114,39 @@ class Inspector:
                 self._scan(who.tenant_id, {file.sha256: judged[-1].filename})
         return judged
 
+    def mail(self, who: Caller, mime: bytes) -> None:
+        """Judge the files in a whole mail of a caller, and scan all of it.
+
+        Raises :class:`FileRefused`, :class:`VirusFound`, and :class:`ScannerUnavailable` unless mail may go out
+        unscanned: its sender keeps it, and tries again.
+        """
+        for file in files_in(mime):
+            sha256 = hashlib.sha256(file.content).hexdigest()
+            with self._telling(who, safe_name(file.filename), sha256, len(file.content)):
+                self._examined(file)
+        if self._scanner is not None:
+            with self._telling(who, WHOLE_MAIL, hashlib.sha256(mime).hexdigest(), len(mime)):
+                self._scan_mail(self._scanner, who.tenant_id, mime)
+
+    def _examined(self, file: MailFile) -> Judged:
+        examination = Examination()
+        for block in _blocks(file.content):
+            examination.look(block)
+        return examination.judge(file.filename, file.content_type, self._rules)
+
+    def _scan_mail(self, scanner: Scanner, tenant_id: UUID, mime: bytes) -> None:
+        try:
+            with self._turns.one(TURN_SECONDS):
+                found = scanner.scan(chain((_KNOWN_BEGINNING,), _blocks(mime)))
+        except ScannerUnavailable as error:
+            if self._down != "allow":
+                raise
+            log.warning("unscanned", extra={"tenant_id": tenant_id, "error": str(error)})
+            return
+        if found.state == "infected":
+            log.warning("virus_found", extra={"tenant_id": tenant_id, "found": found.words})
+        self._refuse(found.state, found.words, WHOLE_MAIL)
+
     def ready(self, tenant_id: UUID, names: Mapping[str, str]) -> None:
         """Find out whether a message may leave now; scan those of its files that were not.
 
@@ -172,3 +215,7 @@ class Inspector:
     def _content(self, tenant_id: UUID, object_id: UUID, sha256: str, size: int) -> Iterator[bytes]:
         with content.opened(self._blobs, tenant_id, object_id, sha256=sha256, size=size) as blocks:
             yield from blocks
+
+
+def _blocks(content: bytes) -> Iterator[bytes]:
+    return (content[start : start + BLOCK] for start in range(0, len(content), BLOCK))

@@ -1,13 +1,16 @@
 """Files are judged and scanned when they are uploaded, named by a message, and sent."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from email.message import EmailMessage
+from email.policy import SMTP
 
 import pytest
 
 from mailbbgun.attachments import repo
 from mailbbgun.attachments.find import FoundFile
-from mailbbgun.attachments.inspection import Inspector
+from mailbbgun.attachments.inspection import Inspector, RefusedFile
 from mailbbgun.attachments.store import StoredFile
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import FileRefused, ScannerUnavailable, VirusFound
@@ -135,3 +138,50 @@ def test_a_file_that_cannot_be_scanned_is_refused_unless_all_may_go_unscanned(
         take(Inspector(guarded(installed, clamd)), b"x" * 3 * MOST)
     stored = take(Inspector(guarded(installed, clamd, "allow")), b"x" * 3 * MOST)
     assert scan_of(installed, stored) == "unscannable"
+
+
+def mail(name: str, content: bytes, first: str = "From") -> bytes:
+    made = EmailMessage(policy=SMTP)
+    made[first] = "shop@example.com"
+    made.set_content("Hello\n")
+    made.add_attachment(content, maintype="application", subtype="octet-stream", filename=name)
+    return made.as_bytes()
+
+
+def test_the_files_in_a_whole_mail_are_judged_and_each_refusal_is_told(installed: Services) -> None:
+    told: list[tuple[Caller, RefusedFile]] = []
+    inspector = Inspector(installed, lambda *file: told.append(file))
+    for name, content in GOOD.items():
+        inspector.mail(WHO, mail(f"a.{name}", content))
+    for name, content in (("a.pdf", PROGRAM), ("setup.exe", b"x"), ("a.zip", zipped({"x.exe": b"x"}))):
+        with pytest.raises(FileRefused, match=name):
+            inspector.mail(WHO, mail(name, content))
+        who, file = told.pop()
+        assert (who, file.filename, file.sha256) == (WHO, name, hashlib.sha256(content).hexdigest())
+        assert (file.size, file.reason, name in file.why) == (len(content), "file_refused", True)
+    assert told == []
+
+
+def test_a_whole_mail_is_scanned_and_kept_by_its_sender_while_the_scanner_is_down(
+    installed: Services, clamd: Clamd
+) -> None:
+    told: list[tuple[Caller, RefusedFile]] = []
+    hold, reject, allow = (
+        Inspector(guarded(installed, clamd, down), lambda *file: told.append(file))
+        for down in ("hold", "reject", "allow")
+    )
+    hold.mail(WHO, mail("a.txt", b"hello"))
+    for first in ("From", "X-Unknown"):
+        with pytest.raises(VirusFound, match="Eicar"):
+            hold.mail(WHO, mail("a.txt", EICAR, first))
+    assert [file.reason for _, file in told] == ["virus_found"] * 2
+    clamd.kill9()
+    try:
+        for refused in (hold, reject):
+            with pytest.raises(ScannerUnavailable):
+                refused.mail(WHO, mail("a.txt", b"hello"))
+        allow.mail(WHO, mail("a.txt", b"hello"))
+        with pytest.raises(FileRefused):
+            allow.mail(WHO, mail("a.exe", b"hello"))
+    finally:
+        clamd.start()
