@@ -129,11 +129,7 @@ class Periodic:
             ],
             "notices": [Task(NOTICE_SECONDS, partial(self._notices.turn, QUICK), "alerts")],
             "notice_urls": [Task(NOTICE_SECONDS, partial(self._notices.turn, SLOW), "alerts")],
-            "files": [  # it may wait for a store that is away
-                Task(60.0, self._expire_files, "files"),
-                Task(3600.0, self._forget_uploads, "uploads"),
-                Task(ORPHANS_SECONDS, self._orphans.step, "orphans"),
-            ],
+            "files": self._files(),
         }
         every["statistics"] = self._statistics()
         if settings.RETENTION_DAYS or settings.METADATA_DAYS:
@@ -145,6 +141,14 @@ class Periodic:
         if db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
         return every
+
+    def _files(self) -> list[Task]:
+        """Return the tasks that may wait for a store that is away."""
+        return [
+            Task(60.0, self._expire_files, "files"),
+            Task(3600.0, self._forget_uploads, "uploads"),
+            Task(ORPHANS_SECONDS, self._orphans.step, "orphans"),
+        ]
 
     def _statistics(self) -> list[Task]:
         follower = Follower(self._services.db, self._services.settings, self._context.owner)

@@ -1,14 +1,11 @@
 """Raw submissions: what is kept, what is added and left out, whom they are from and to, and what is refused."""
 
-import hashlib
-from base64 import b64encode
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select
 
 from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.attached import Attached
@@ -17,10 +14,8 @@ from mailbbgun.accept.raw import DECODED_SIZE, HEADER_SIZE, check_raw
 from mailbbgun.accept.store import Store
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.core.caller import ANYBODY, Caller, Identity, KeyKind
-from mailbbgun.core.errors import FileRefused, IdempotencyMismatch, InvalidInput, QuotaExceeded, TooLarge
+from mailbbgun.core.errors import IdempotencyMismatch, InvalidInput, QuotaExceeded, TooLarge
 from mailbbgun.core.ids import new_id
-from mailbbgun.events.changes.refused_files import RefusedFiles
-from mailbbgun.events.models import EVENTS
 from mailbbgun.messages import repo
 from mailbbgun.messages.models import MESSAGES, Message
 from mailbbgun.messages.publisher import Publisher
@@ -325,22 +320,6 @@ def test_octets_of_any_size_are_read_as_they_were_given(services, acceptor, size
     with services.db.read() as session:
         assert bytes(session.query(Message.raw).scalar()) == mime
     assert accepted.status == "PENDING"
-
-
-def test_a_raw_message_with_a_file_that_may_not_be_sent_is_refused_and_told(services):
-    store, publisher = Store(services.db, 86_400), Publisher(services.db, services.queue)
-    inspector = Inspector(services, RefusedFiles(services.db).tell)
-    acceptor = Acceptor(services.settings, store, publisher, Attached(services, inspector), Templates(services.db))
-    program = b"MZ\x90\0" + bytes(60)
-    lines = (b"Content-Type: application/pdf; name=a.pdf", b"Content-Transfer-Encoding: base64")
-    with pytest.raises(FileRefused, match=r"'a\.pdf' is not what it seems"):
-        acceptor.accept(Raw(mime=headed(*lines, body=b64encode(program)), recipients=TO), ANYBODY)
-    store.close()
-    publisher.close()
-    with services.db.read() as session:
-        assert session.execute(select(MESSAGES.c.id)).all() == []
-        ((kind, data),) = session.execute(select(EVENTS.c.kind, EVENTS.c.data)).all()
-    assert (kind, data["filename"], data["sha256"]) == ("file_refused", "a.pdf", hashlib.sha256(program).hexdigest())
 
 
 def test_every_column_of_messages_but_the_status_has_its_value_from_accept(services):
