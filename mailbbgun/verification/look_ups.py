@@ -33,6 +33,8 @@ class BoundedLookUps:
             return self._resolver.ask(name.removesuffix("."), kind, left)
         except NoData:
             return []
+        except NoAnswer as error:  # its text names our servers, and readers of the message would see it
+            raise NoAnswer("the DNS does not answer") from error
 
     def texts(self, name: str) -> list[bytes]:
         """Return the TXT records at ``name`` that are not too long, the strings of each joined.
