@@ -22,14 +22,14 @@ _HEADER_LINE = re.compile(
 _RECEIVED = re.compile(r"[>|\s]{0,8}received: (?:from|by|\(qmail)", re.IGNORECASE)
 _ORIGINAL = re.compile(
     r"below this line is a copy|this is a copy of (?:the|your) message|copy of (?:the|your) (?:original )?message|"
-    r"original message (?:follows|header|text|body)|-{2,} ?(?:your )?(?:the )?original (?:message|mail)|"
+    r"original message (?:follows|header|text|body)|-- ?(?:your )?(?:the )?original (?:message|mail)|"
     r"(?:unsent|returned|undelivered|rejected) message (?:follows|below|is)|message (?:header|text) follows|"
-    r"(?:text|header|headers|body|first \d+ lines) of (?:the |your )?(?:original |returned |failed )?(?:message|"
+    r"(?:text|header|headers|body|first \d{1,6} lines) of (?:the |your )?(?:original |returned |failed )?(?:message|"
     r"mail)\b|"
-    r"returned (?:message|mail) (?:follows|contents)|-{3,} ?(?:message|mail) headers?|included below is|"
+    r"returned (?:message|mail) (?:follows|contents)|--- ?(?:message|mail) headers?|included below is|"
     r"begin(?:ning)? (?:of )?(?:original|returned|message)|original headers|received header:|"
     r"^\s{0,3}the following (?:is|message) (?:a copy|was sent)|following is (?:a copy|the (?:original|message))|"
-    r"unsent message below|-{3,} ?(?:undelivered|returned|forwarded|rejected) (?:message|mail)|"
+    r"unsent message below|--- ?(?:undelivered|returned|forwarded|rejected) (?:message|mail)|"
     r"\boriginal mail\b.{0,20}:$",
     re.IGNORECASE,
 )
@@ -43,9 +43,8 @@ _ALONE = re.compile(
 )
 # The line before a list of recipients.
 _INTRODUCES = re.compile(
-    r"following|recipient|address(?:es|ed)?\b.{0,40}(?::|$)|deliver\w*(?: \w+){0,3} to\b|did not reach|because|"
-    r"undeliver|"
-    r"not (?:be )?(?:sent|delivered)|fatal error|pas pu",
+    r"following|recipient|address(?:es|ed)?\b.{0,40}(?::|$)|deliver\w{0,8}(?: \w{1,20}){0,3} to\b|did not reach|"
+    r"because|undeliver|not (?:be )?(?:sent|delivered)|fatal error|pas pu",
     re.IGNORECASE,
 )
 _FAILED = re.compile(

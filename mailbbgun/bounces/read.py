@@ -20,7 +20,7 @@ _DAEMON = re.compile(
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(
-    r"undeliver|undelivr|not (?:be )?deliver|deliver\w* (?:fail|status|notif|problem|error|delay|report|unsuc|has)|"
+    r"undeliver|undelivr|not (?:be )?deliver|deliver\w{0,8} (?:fail|status|notif|problem|error|delay|report|unsuc|has)|"
     r"returned (?:mail|message|to sender)|return(?:ed)? mail|fail(?:ed|ure|ure notice)?\b.{0,30}(?:deliver|notice|"
     r"mail|message)|mail (?:system )?(?:error|fail|could|not|problem|undel)|"
     r"(?:delivery|mail|message|e-?mail).{0,20}(?:fail|delay|warning|error|reject|block)|could not (?:be )?(?:send|"

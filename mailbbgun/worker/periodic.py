@@ -123,14 +123,7 @@ class Periodic:
                 Task(600.0, self._forget_addresses),
                 Task(600.0, partial(forget_contents, db)),
             ],
-            # Alerts tell of trouble, so what is in trouble must not hold them up.
-            "alerts": [
-                Task(1.0, self._alerts.turn, "alerts"),
-                Task(15.0, self._alerts.report, "alerts"),
-                Task(3600.0, partial(self._alerts.forget_old, settings.ALERT_DAYS), "alerts"),
-            ],
-            "notices": [Task(NOTICE_SECONDS, partial(self._notices.turn, QUICK), "alerts")],
-            "notice_urls": [Task(NOTICE_SECONDS, partial(self._notices.turn, SLOW), "alerts")],
+            **self._alerting(),
             "files": self._files(),
         }
         every["statistics"] = self._statistics()
@@ -143,6 +136,18 @@ class Periodic:
         if db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
         return every
+
+    def _alerting(self) -> dict[str, list[Task]]:
+        """Return what tells of trouble: what is in trouble must not hold it up."""
+        return {
+            "alerts": [
+                Task(1.0, self._alerts.turn, "alerts"),
+                Task(15.0, self._alerts.report, "alerts"),
+                Task(3600.0, partial(self._alerts.forget_old, self._services.settings.ALERT_DAYS), "alerts"),
+            ],
+            "notices": [Task(NOTICE_SECONDS, partial(self._notices.turn, QUICK), "alerts")],
+            "notice_urls": [Task(NOTICE_SECONDS, partial(self._notices.turn, SLOW), "alerts")],
+        }
 
     def _files(self) -> list[Task]:
         """Return the tasks that may wait for a store that is away."""
