@@ -25,7 +25,6 @@ from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.core.ids import new_id
 from mailbbgun.core.timing import NOW, timing
 from mailbbgun.database import idempotency
-from mailbbgun.database.idempotency import KeyClaim
 from mailbbgun.limits.duplicates import DuplicateGuard
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
@@ -128,13 +127,13 @@ class Acceptor:
         caller: Caller,
         options: Options = PLAIN,
         traceparent: str | None = None,
-        key_claim: KeyClaim | None = None,
+        key_claim: idempotency.KeyClaim | None = None,
     ) -> Accepting:
         """Check and compose a caller's message. Nothing is stored until ``begin`` or ``result`` of
         what this returns is called; the hint follows the commit.
 
         ``traceparent`` is the request's (W3C Trace Context); the message's trace continues that one.
-        ``key_claim``: that of a door which makes the key of a request itself; the options have none then. Its
+        ``key_claim``: that of a door which makes the key itself; the options have none then. Its
         files are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
         :class:`TooLarge`, and for files :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
         """
