@@ -133,9 +133,9 @@ class Acceptor:
         what this returns is called; the hint follows the commit.
 
         ``traceparent`` is the request's (W3C Trace Context); the message's trace continues that one.
-        ``key_claim``: that of a door which makes the key itself; the options have none then. Its
-        files are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
-        :class:`TooLarge`, and for files :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
+        ``key_claim``: that of a door which makes the key itself. Files are stored before this returns.
+        Raises :class:`InvalidInput`, :class:`QuotaExceeded`, :class:`TooLarge`, and for files
+        :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
         """
         identifier = new_id()
         span = self._traces.begin("accept", traceparent, server=True) if self._traces is not None else None
@@ -319,11 +319,10 @@ def asked_for(submission: Submission | PreparedSubmission, options: Options) -> 
     """
     asked = {one.name: getattr(part, one.name) for part in (submission, options) for one in fields(part)}
     del asked["idempotency_key"]
-    asked.pop("trace", None)  # no client asks for that
     if isinstance(submission, Fields):
         asked["message_id"] = asked.pop("message_id_header")  # its old name is part of old fingerprints
     if isinstance(submission, Raw | Received):
-        asked["mime"] = hashlib.sha256(submission.mime).hexdigest()
+        asked |= {"mime": hashlib.sha256(submission.mime).hexdigest(), "trace": None}  # the trace is the door's own
     for name in ("unsubscribe", "track_opens", "track_clicks"):
         if not asked.get(name, True):
             del asked[name]
