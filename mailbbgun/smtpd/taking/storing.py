@@ -31,8 +31,8 @@ class Storing:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="smtpd")
 
     def close(self) -> None:
-        """Wait for what is being stored in threads; begin nothing more."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Begin nothing more. What a thread is storing is stored, or waits for a database that is away."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Return what a function returns that waits, or works for long."""
