@@ -153,9 +153,8 @@ class Acceptor:
         rows = self.rows(identifier, draft, options, caller, lane)
         if caller.duplicate_seconds:
             rows = replace(rows, guard=_guard(draft, rows.message["send_at"], caller))
-        offer: Callable[[], None] = partial(self._publisher.offer, lane, identifier)
-        if rows.message["send_at"] is not None:  # a worker hints it when it is due
-            offer = _nothing
+        hint = partial(self._publisher.offer, lane, identifier)  # for scheduled mail a worker does that
+        offer: Callable[[], None] = hint if rows.message["send_at"] is None else _nothing
         if span is None:
             return Accepting(self._store.pending(rows, key_claim, offer))
         rows = replace(rows, message={**rows.message, "traceparent": span.traceparent})
@@ -165,7 +164,10 @@ class Acceptor:
         self, message_id: UUID, submission: Submission | PreparedSubmission, options: Options, caller: Caller
     ) -> Draft:
         if isinstance(submission, Raw | Received):
-            return check_finished(submission, options, self._settings, caller)
+            draft = check_finished(submission, options, self._settings, caller)
+            if isinstance(submission, Raw):  # what another server sent is judged at its door
+                self._attached.examine(submission.mime, caller)
+            return draft
         if isinstance(submission, PreparedSubmission):
             return submission.draft()
         return self.draft(message_id, submission, options, caller)
