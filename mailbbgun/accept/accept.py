@@ -132,10 +132,9 @@ class Acceptor:
         """Check and compose a caller's message. Nothing is stored until ``begin`` or ``result`` of
         what this returns is called; the hint follows the commit.
 
-        ``traceparent`` is the request's (W3C Trace Context); the message's trace continues that one.
-        ``key_claim``: that of a door which makes the key itself. Files are stored before this returns.
-        Raises :class:`InvalidInput`, :class:`QuotaExceeded`, :class:`TooLarge`, and for files
-        :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
+        ``traceparent`` is the request's; ``key_claim`` that of a door which makes the key itself. Files
+        are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
+        :class:`TooLarge`, and for files :class:`BlobStoreUnavailable`, :class:`DatabaseUnavailable`.
         """
         identifier = new_id()
         span = self._traces.begin("accept", traceparent, server=True) if self._traces is not None else None
@@ -302,8 +301,7 @@ def _stored(span: OpenSpan, identifier: UUID, rows: Rows, offer: Callable[[], No
 def _size(draft: Draft, identifier: UUID, now: datetime, message_id_header: str) -> int:
     """Return the size of a message that is composed when it is sent. Raises what composing it would."""
     assert draft.content is not None  # a draft has that, or ``compose``
-    own = Own(identifier, now, message_id_header, draft.subject, draft.personal)
-    return compose(draft.content, own).size
+    return compose(draft.content, Own(identifier, now, message_id_header, draft.subject, draft.personal)).size
 
 
 def _guard(draft: Draft, send_at: datetime | None, caller: Caller) -> DuplicateGuard | None:
