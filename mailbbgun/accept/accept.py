@@ -127,13 +127,14 @@ class Acceptor:
         caller: Caller,
         options: Options = PLAIN,
         traceparent: str | None = None,
+        key_claim: idempotency.KeyClaim | None = None,
     ) -> Accepting:
         """Check and compose a caller's message. Nothing is stored until ``begin`` or ``result`` of
         what this returns is called; the hint follows the commit.
 
-        ``traceparent`` is the request's (W3C Trace Context); the message's trace continues that one. Its
-        files are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
-        :class:`TooLarge`, and for files :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
+        ``traceparent`` is the request's; ``key_claim`` that of a door which makes the key itself. Files
+        are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
+        :class:`TooLarge`, and for files :class:`BlobStoreUnavailable`, :class:`DatabaseUnavailable`.
         """
         identifier = new_id()
         span = self._traces.begin("accept", traceparent, server=True) if self._traces is not None else None
@@ -145,7 +146,6 @@ class Acceptor:
             raise
         if isinstance(submission, Fields) and draft.content:
             submission = _naming_all(submission, draft.content.files[len(submission.attachments) :])
-        key_claim = None
         if options.idempotency_key is not None:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
         lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
@@ -251,7 +251,7 @@ class Acceptor:
         now = datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
         times = NOW if options is PLAIN else timing(options.send_at, options.useful_until, options.ttl, now)
-        raw = draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
+        raw = draft.trace + draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
         content = StoredContent.of(caller.tenant_id, draft.content) if draft.content else None
         size = len(raw) if raw is not None else _size(draft, identifier, now, message_id_header)
         self.check_size(size)
@@ -301,8 +301,7 @@ def _stored(span: OpenSpan, identifier: UUID, rows: Rows, offer: Callable[[], No
 def _size(draft: Draft, identifier: UUID, now: datetime, message_id_header: str) -> int:
     """Return the size of a message that is composed when it is sent. Raises what composing it would."""
     assert draft.content is not None  # a draft has that, or ``compose``
-    own = Own(identifier, now, message_id_header, draft.subject, draft.personal)
-    return compose(draft.content, own).size
+    return compose(draft.content, Own(identifier, now, message_id_header, draft.subject, draft.personal)).size
 
 
 def _guard(draft: Draft, send_at: datetime | None, caller: Caller) -> DuplicateGuard | None:
@@ -323,7 +322,7 @@ def asked_for(submission: Submission | PreparedSubmission, options: Options) -> 
     if isinstance(submission, Fields):
         asked["message_id"] = asked.pop("message_id_header")  # its old name is part of old fingerprints
     if isinstance(submission, Raw | Received):
-        asked["mime"] = hashlib.sha256(submission.mime).hexdigest()
+        asked |= {"mime": hashlib.sha256(submission.mime).hexdigest(), "trace": None}  # the trace is the door's own
     for name in ("unsubscribe", "track_opens", "track_clicks"):
         if not asked.get(name, True):
             del asked[name]
