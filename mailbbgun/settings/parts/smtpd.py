@@ -38,14 +38,14 @@ class SmtpdSettings(LicenceSettings):
     )
     SMTPD_PROCESSES: int = setting(0, "Processes of one smtpd.py. 0: as for API_PROCESSES.", least=0, most=64)
     SMTPD_CONNECTIONS: int = setting(
-        4000,
+        2500,
         "Most connections of one process of smtpd.py. Beyond it new ones get 421. Each needs a file (ulimit -n, "
         "LimitNOFILE).",
         least=1,
         most=100_000,
     )
     SMTPD_CONNECTIONS_PER_ADDRESS: int = setting(
-        500,
+        1000,
         "Most connections from one client address (of IPv6, one /64) to one process of smtpd.py.",
         least=1,
         most=100_000,
