@@ -117,6 +117,7 @@ class Reader:
 
     def _here(self, text: str) -> str:
         text = text.replace("127.0.0.1:5000", f"127.0.0.1:{self.service.port}")
+        text = re.sub(r"\b2525\b", str(self.service.smtp_port), text)
         for said, ours in self.other.items():
             text = text.replace(said, ours)
         return text
