@@ -45,6 +45,8 @@ class Draft:
     compose: Composing | None = None
     content: Content | None = None
     personal: Personal = NOTHING_PERSONAL
+    #: Fields that a door has put before what ``compose`` makes. In equal mail they differ.
+    trace: bytes = b""
 
     def likeness(self, send_at: datetime | None) -> bytes:
         """Return bytes that are equal for equal mail to the same recipients, to be sent at the same time.

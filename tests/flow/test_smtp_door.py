@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 
 from mailbbgun.settings.load import load
+from tests.flow.service import until
 from tests.flow.smtp_service import DOOR, SmtpService, private
 from tests.servers import install
 from tests.smtp.authority import Authority
@@ -114,7 +115,7 @@ def by_curl(door: SmtpService, to: str, given: bytes, folder: Path) -> None:
 
 
 def by_swaks(door: SmtpService, to: str, given: bytes, folder: Path) -> None:
-    (folder / "mail").write_bytes(given)
+    (folder / "mail").write_bytes(given.removesuffix(b"\r\n"))  # it ends the last line itself
     server = ["--server", f"127.0.0.1:{door.smtp_port}", "--tls", "--tls-ca-path", door.ca_file]
     login = ["--auth", "PLAIN", "--auth-user", "anybody", "--auth-password", door.smtp_key]
     what = ["--from", "shop@example.com", "--to", to, "--data", f"@{folder / 'mail'}"]
@@ -183,8 +184,6 @@ def test_what_a_test_key_submits_is_caught_whole(door: SmtpService) -> None:
 
 def wait_for_mail(door: SmtpService, to: str) -> list[bytes]:
     """Wait for the mails to an address in the catcher."""
-    from tests.flow.service import until
-
     def caught() -> list[bytes]:
         mails = [file.read_bytes() for file in (door.var / "mail" / "new").iterdir()]
         return [mail for mail in mails if f"X-Envelope-To: {to}\n".encode() in mail]
