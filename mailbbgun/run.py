@@ -34,7 +34,7 @@ from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.process import CONTEXT, Insistence, explained_exit, heeded, next_event, run, version_option
 from mailbbgun.exposure import check_exposure, taken
 from mailbbgun.settings.settings import Settings
-from mailbbgun.smtpd.listening import check_ports, port_taken, ports
+from mailbbgun.smtpd.listening import check_certificate, check_ports, port_taken, ports
 from mailbbgun.startup import load_checked
 
 ROOT = Path(__file__).parents[1]
@@ -245,6 +245,7 @@ def _check_ports(settings: Settings) -> None:
     if not ports(settings):
         return
     check_ports(settings)
+    check_certificate(settings)
     others = {settings.PORT: (settings.HOST, "PORT"), settings.CATCHER_PORT: (settings.CATCHER_HOST, "CATCHER_PORT")}
     for name, port in ports(settings).items():
         host, other = others.get(port, ("", ""))

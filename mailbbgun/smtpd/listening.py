@@ -6,6 +6,7 @@ from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.net import is_loopback
 from mailbbgun.exposure import taken
 from mailbbgun.settings.settings import Settings
+from mailbbgun.smtpd.certificate import DoorCertificate
 from mailbbgun.smtpd.options import DoorOptions
 
 #: The settings that are ports, of which 0 means none.
@@ -38,6 +39,15 @@ def check_ports(settings: Settings) -> None:
         )
 
 
+def check_certificate(settings: Settings) -> None:
+    """Read the certificate, if there is one. Raises :class:`ConfigurationError`."""
+    if settings.SMTPD_TLS_CERT:
+        try:
+            DoorCertificate(*_files(settings))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"SMTPD_TLS_CERT: {error}") from error
+
+
 def port_taken(settings: Settings) -> str:
     """Return one line that says why the door cannot listen on its ports; "" if it can."""
     found = (taken(settings.SMTPD_HOST, port, name) for name, port in ports(settings).items())
@@ -46,17 +56,22 @@ def port_taken(settings: Settings) -> str:
 
 def options_of(settings: Settings, *, processes: int, connections: int) -> DoorOptions:
     """Return the door's options, for one of so many processes, with at most so many connections."""
-    certificate = settings.SMTPD_TLS_CERT
+    certificate, key = _files(settings) if settings.SMTPD_TLS_CERT else (None, None)
     return DoorOptions(
         host=settings.SMTPD_HOST,
         port=settings.SMTPD_PORT or None,
         tls_port=settings.SMTPD_TLS_PORT or None,
         mx_port=settings.MX_LISTEN_PORT or None,
-        certificate=Path(certificate) if certificate else None,
-        key=Path(settings.SMTPD_TLS_KEY or certificate) if certificate else None,
+        certificate=certificate,
+        key=key,
         reuse_port=processes > 1,
         connections=connections,
         connections_per_network=settings.SMTPD_CONNECTIONS_PER_ADDRESS,
         in_flight=settings.SMTPD_BUFFER_SIZE,
         normalise_newlines=settings.SMTPD_BARE_NEWLINES == "normalise",
     )
+
+
+def _files(settings: Settings) -> tuple[Path, Path]:
+    """Return the files of the certificate and of its key, which may be one."""
+    return Path(settings.SMTPD_TLS_CERT), Path(settings.SMTPD_TLS_KEY or settings.SMTPD_TLS_CERT)

@@ -32,7 +32,7 @@ from mailbbgun.services import Services, build
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.smtpd.door import Door
-from mailbbgun.smtpd.listening import check_ports, options_of, port_taken
+from mailbbgun.smtpd.listening import check_certificate, check_ports, options_of, port_taken
 from mailbbgun.startup import load_checked
 from mailbbgun.supervisor import Supervisor, follow
 from mailbbgun.suppressions.links import UnsubscribeLinks
@@ -68,6 +68,7 @@ def main(processes: int | None, member_of: int | None, share: int) -> None:
             found = False  # what the leader found may have changed; this process looks by itself
         else:
             check_ports(settings)
+            check_certificate(settings)
             if refused := port_taken(settings):
                 sys.exit(f"smtpd: {refused}")
             found = preflight(settings)

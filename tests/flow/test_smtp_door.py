@@ -184,6 +184,7 @@ def test_what_a_test_key_submits_is_caught_whole(door: SmtpService) -> None:
 
 def wait_for_mail(door: SmtpService, to: str) -> list[bytes]:
     """Wait for the mails to an address in the catcher."""
+
     def caught() -> list[bytes]:
         mails = [file.read_bytes() for file in (door.var / "mail" / "new").iterdir()]
         return [mail for mail in mails if f"X-Envelope-To: {to}\n".encode() in mail]
@@ -238,7 +239,7 @@ def test_internationalised_addresses_go_through_with_smtputf8(door: SmtpService)
     mail.set_content("Hallo")
     with door.smtp() as client:
         assert client.has_extn("smtputf8")
-        client.send_message(mail, mail_options=["SMTPUTF8"])
+        client.send_message(mail)
     (found,) = [one for one in door.get("/messages?limit=100")["messages"] if to in one["to"]]
     assert found["subject"] == "Grüße"
 
