@@ -16,6 +16,7 @@ from mailbbgun.smtpd.logins import Logins
 from mailbbgun.smtpd.options import DoorOptions
 from mailbbgun.smtpd.parts import DoorParts
 from mailbbgun.smtpd.registry import LOOK_SECONDS, DoorRegistry
+from mailbbgun.smtpd.taking.incoming import Incoming
 from mailbbgun.smtpd.taking.storing import Storing
 from mailbbgun.smtpd.taking.submissions import Submissions
 from mailbbgun.tenants.authenticate import Authenticator
@@ -58,7 +59,7 @@ class Door:
             registry=DoorRegistry(options),
             logins=Logins(authenticator, rates, failed_login, refusals),
             submissions=Submissions(services.settings, self._storing),
-            incoming=None,
+            incoming=Incoming(services.settings, self._storing),
             database_found=database_found,
             refusals=refusals,
         )

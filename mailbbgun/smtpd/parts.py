@@ -62,7 +62,7 @@ class DoorParts:
     logins: Logins
     submissions: MailTaker
     #: Takes mail for local domains.
-    incoming: MailTaker | None
+    incoming: MailTaker
     database_found: Callable[[], bool]
     refusals: Refusals
 

@@ -63,7 +63,7 @@ def refusal(error: MailBBGunError, names: Mapping[str, str] | None = None) -> st
     """
     if isinstance(error, InvalidInput) and error.fields:
         field, sentences = next(iter(error.fields.items()))
-        shown = (names or {}).get(field.partition(".")[0])
+        shown = (names or {}).get(field.partition(".")[0], field if field.startswith("X-") else None)
         text = sentences[0] if sentences else error.message
         return one_line(f"{_FIELDS.get(field, '550 5.6.0')} {f'{shown}: ' if shown else ''}{text}")
     if isinstance(error, InvalidInput):

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from cryptography.fernet import Fernet
+from sqlalchemy.orm import undefer
 
 from mailbbgun import schema
 from mailbbgun.accept.accept import Acceptor
@@ -112,7 +114,7 @@ class RunningDoor:
     def stored(self) -> list[Message]:
         """Return the messages, oldest first."""
         with self.services.db.read() as session:
-            found = session.query(Message).order_by(Message.id).all()
+            found = session.query(Message).options(undefer(Message.raw)).order_by(Message.id).all()
             session.expunge_all()
             return found
 
@@ -209,6 +211,7 @@ def services_at(folder: Path, database_url: str | None = None, **given: object) 
         "MAILBBGUN_VAR": str(folder),
         "MAILBBGUN_HOSTNAME": "mail.example.com",
         "MAILBBGUN_ALLOW_WEAK_DURABILITY": "1",
+        "MAILBBGUN_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
         "MAILBBGUN_MAX_BODY_SIZE": "300000",
         "MAILBBGUN_MAX_RECIPIENTS": "10",
         "MAILBBGUN_PUBLIC_URL": "http://mail.example.com",

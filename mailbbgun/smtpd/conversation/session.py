@@ -47,8 +47,7 @@ class SmtpSession:
         self._transaction: MailTransaction | None = None
         #: Takes the next line in place of a command: the answer to a challenge of AUTH.
         self._expecting: Callable[[bytes], Answer] | None = None
-        takes_mx = port is DoorPort.MX and parts.incoming is not None
-        self._taker: MailTaker = parts.incoming if takes_mx and parts.incoming else parts.submissions
+        self._taker: MailTaker = parts.incoming if port is DoorPort.MX else parts.submissions
 
     @property
     def greeting(self) -> str:
