@@ -67,11 +67,8 @@ class Service:
         given |= {"API_PROCESSES": 1, "WORKER_PROCESSES": 1, "SMTPD_PROCESSES": 1} | overrides
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
         self.environment |= {f"MAILBBGUN_{name}": _written(value) for name, value in given.items()}
-        self.only: dict[str, dict[str, str]] = {
-            "api": {},
-            "worker": {},
-            "smtpd": {},
-        }  # program → settings that only it gets
+        # Program → settings that only it gets.
+        self.only: dict[str, dict[str, str]] = {"api": {}, "worker": {}, "smtpd": {}}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         # Other servers that mail leaves through → how many messages each had taken before.
         self.servers: dict[MailServer, int] = {}
@@ -140,14 +137,10 @@ class Service:
         return self._spawn(name, "worker.py", settings=self.only["worker"] | _armed(fault))
 
     def start_smtpd(self, fault: str | None = None) -> None:
-        """Start the SMTP door and wait until it greets. ``fault`` arms a fault point."""
+        """Start the SMTP door and wait until it listens. ``fault`` arms a fault point."""
         process = self._spawn("smtpd", "smtpd.py", settings=self.only["smtpd"] | _armed(fault))
-
-        def greets() -> bool:
-            assert process.poll() is None, (self.var / "smtpd.out").read_text()
-            return _listens(self.smtp_port)
-
-        until(greets, what="the SMTP door")
+        until(lambda: process.poll() is not None or _listens(self.smtp_port), what="the SMTP door")
+        assert process.poll() is None, (self.var / "smtpd.out").read_text()
 
     def struck(self, name: str, point: str) -> int:
         """Return how often processes of this name reached the fault point they were armed with."""

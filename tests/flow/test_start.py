@@ -29,8 +29,7 @@ PROGRAMS = {
     "worker": WORKER,
     "initdb": [sys.executable, "initdb.py"],
     "run": [sys.executable, "-m", "mailbbgun.run"],
-    "catcher": [sys.executable, "-m", "mailbbgun.catcher"],
-    "smtpd": [sys.executable, "smtpd.py"],
+    **{"catcher": [sys.executable, "-m", "mailbbgun.catcher"], "smtpd": [sys.executable, "smtpd.py"]},
     "requeue-pending": ["bin/requeue-pending"],
     "mailbbgun": ["bin/mailbbgun", "encryption", "status"],
     "postgresql-create-user": ["bin/postgresql-create-user"],
@@ -55,12 +54,9 @@ def test_every_program_reports_a_wrong_setting_in_the_same_way(embedded_settings
 
 @pytest.mark.long
 def test_programs_also_report_a_wrong_setting_that_they_do_not_need(embedded_settings):
-    service, programs = (
-        Service(embedded_settings),
-        ("api", "worker", "smtpd", "initdb", "run", "requeue-pending", "mailbbgun"),
-    )
-    lines = refusals(service, *(PROGRAMS[name] for name in programs), DEFAULT_FROM="nobody")
-    assert [line.partition(": 'nobody'")[0] for line in lines] == [f"{name}: DEFAULT_FROM" for name in programs]
+    names = ("api", "worker", "smtpd", "initdb", "run", "requeue-pending", "mailbbgun")
+    lines = refusals(Service(embedded_settings), *(PROGRAMS[name] for name in names), DEFAULT_FROM="nobody")
+    assert [line.partition(": 'nobody'")[0] for line in lines] == [f"{name}: DEFAULT_FROM" for name in names]
 
 
 @pytest.mark.parametrize("name", some("worker", "smtpd", "initdb", "catcher", "requeue-pending"))

@@ -3,6 +3,7 @@
 import os
 import signal
 import smtplib
+import textwrap
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -65,7 +66,8 @@ class SmtpLoad(Load):
         """
         own, marked = str(uuid4()), len(to[0]) % 2 == 0
         mark = f"Message-ID: <{own}@client.example.test>" if marked else f"X-MBG-Idempotency-Key: {own}"
-        lines = ["From: load@example.test", f"To: {', '.join(to)}", "Subject: load", mark, "", self._text, ""]
+        lines = ["From: load@example.test", f"To: {', '.join(to)}", "Subject: load", mark, ""]
+        lines += [*textwrap.wrap(self._text, 998), ""]
         mail = "\r\n".join(lines).encode()
         while (identifier := self._submitted(to, mail)) is None:
             assert not self._over.wait(0.1), "given up"
@@ -78,13 +80,16 @@ class SmtpLoad(Load):
         """Try once; return the message's id, None if the client has to try again."""
         try:
             client = self._connection()
-            replies = [client.mail("load@example.test"), *(client.rcpt(one) for one in to)]
-            replies += [client.data(mail)] if all(code == 250 for code, _ in replies) else []
+            code, text = client.mail("load@example.test")
+            for one in to:
+                if code == 250:
+                    code, text = client.rcpt(one)
+            if code == 250:
+                code, text = client.data(mail)
         except smtplib.SMTPResponseException as error:
-            replies = [(error.smtp_code, bytes(error.smtp_error))]
+            code, text = error.smtp_code, error.smtp_error if isinstance(error.smtp_error, bytes) else b""
         except OSError:  # smtplib's other errors are OSErrors, too
-            replies = []
-        code, text = replies[-1] if replies else (0, b"")
+            code, text = 0, b""
         if code == 250:
             return text.decode().split()[-1]
         if getattr(self._mine, "client", None):
