@@ -47,6 +47,8 @@ class Draft:
     personal: Personal = NOTHING_PERSONAL
     #: Fields that a door has put before what ``compose`` makes. In equal mail they differ.
     trace: bytes = b""
+    #: Whether another server sent it to a mailbox here.
+    received: bool = False
 
     def likeness(self, send_at: datetime | None) -> bytes:
         """Return bytes that are equal for equal mail to the same recipients, to be sent at the same time.
@@ -110,4 +112,5 @@ def from_draft(draft: Draft, caller: Caller) -> dict[str, Any]:
         "sender": str(draft.sender),
         "mail_from": draft.mail_from,
         "smtputf8": draft.smtputf8,
+        "received": draft.received,
     }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from mailbbgun.accept.accept import Acceptor
 from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.domains.local import LocalDomains
 from mailbbgun.http.refusals import Refusals
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.services import Services
@@ -42,11 +43,13 @@ class Door:
         *,
         failed_login: Callable[[], None] = lambda: None,
         database_found: Callable[[], bool] = lambda: True,
+        domains: LocalDomains | None = None,
     ) -> None:
         """Create a door that listens to nobody yet.
 
         ``failed_login`` is called for each wrong key (``FailedLogins.count``). ``database_found`` says
-        whether there is a usable database; while there is none, clients are told to come again. Raises
+        whether there is a usable database; while there is none, clients are told to come again. ``domains``
+        are those that the MX port takes mail for. Raises
         :class:`ConfigurationError` about the certificate.
         """
         refusals = Refusals()
@@ -59,7 +62,9 @@ class Door:
             registry=DoorRegistry(options),
             logins=Logins(authenticator, rates, failed_login, refusals),
             submissions=Submissions(services.settings, self._storing),
-            incoming=Incoming(services.settings, self._storing),
+            incoming=Incoming(
+                services.settings, services.db, domains or LocalDomains(services.db), self._storing, refusals
+            ),
             database_found=database_found,
             refusals=refusals,
         )

@@ -61,29 +61,33 @@ class Logins:
             why = "Too many logins failed from your address."
             raise RateLimited(why, limit=standing.limit, retry_after=standing.seconds) from error
 
-    async def admit(self, login: DoorLogin) -> Caller:
+    def may_wait(self, login: DoorLogin) -> bool:
+        """Say whether :meth:`admit` may wait for a server."""
+        return self._rates.waits or not self._authenticator.at_hand(login.header)
+
+    def admit(self, login: DoorLogin) -> Caller:
         """Return who may hand over a message now, and count it as a request of the key and its tenant.
 
         Raises what :meth:`login` does, and :class:`RateLimited`. A key that was revoked since is noticed here.
         """
-        caller = await self._caller(login.header, login.address)
-        if not caller.limited:
-            return caller
-        if self._rates.waits:
-            standing = await asyncio.get_running_loop().run_in_executor(self._pool, self._rates.taken, caller)
-        else:
-            standing = self._rates.taken(caller)
+        caller = self._known(login.header, login.address)
+        standing = self._rates.taken(caller) if caller.limited else None
         if standing is not None and not standing.allowed:
             why = f"More than {standing.limit} messages a minute."
             raise RateLimited(why, limit=standing.limit, retry_after=standing.seconds)
         return caller
 
+    async def admit_later(self, login: DoorLogin) -> Caller:
+        """Do what :meth:`admit` does in another thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self.admit, login)
+
     async def _caller(self, header: str, address: str) -> Caller:
         if self._authenticator.at_hand(header):
-            caller = self._authenticator.caller(header, address)
-        else:
-            look_up = self._authenticator.caller
-            caller = await asyncio.get_running_loop().run_in_executor(self._pool, look_up, header, address)
+            return self._known(header, address)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._known, header, address)
+
+    def _known(self, header: str, address: str) -> Caller:
+        caller = self._authenticator.caller(header, address)
         if Scope.SMTP not in caller.scopes:
             raise Forbidden(f"This API key lacks the scope {Scope.SMTP}.")
         if caller.suspended:

@@ -1,8 +1,9 @@
 """What the connections of a door share, and what they know of their clients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+from uuid import UUID
 
 from mailbbgun.core.caller import Caller
 from mailbbgun.http.refusals import Refusals
@@ -38,14 +39,20 @@ class MailTransaction:
     smtputf8: bool
     #: Who sends it; None at the MX port.
     caller: Caller | None = None
+    #: Octets of the message, as far as MAIL said them.
+    size: int = 0
     recipients: list[str] = field(default_factory=list)
+    #: Whose mailboxes the recipients have. Only at the MX port.
+    tenants: dict[str, UUID] = field(default_factory=dict)
 
 
 class MailTaker(Protocol):
     """Takes messages, and replies to them."""
 
-    def recipient_refusal(self, transaction: MailTransaction, address: str) -> str | None:
-        """Return the reply to a recipient that is not taken. Never waits."""
+    def recipient_refusal(
+        self, transaction: MailTransaction, address: str, peer: DoorPeer
+    ) -> str | Coroutine[Any, Any, str | None] | None:
+        """Return the reply to a recipient that is not taken, or what will return it."""
 
     async def take(self, transaction: MailTransaction, content: bytes, peer: DoorPeer) -> str:
         """Store a message, and return the reply to its final dot. ``content`` has CR LF at all line ends."""

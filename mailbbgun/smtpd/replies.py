@@ -23,6 +23,7 @@ OK = "250 2.0.0 OK"
 UNAVAILABLE = "451 4.3.0 Try again later: it is not certain that this is stored"
 TOO_BIG = "552 5.3.4 The message is too big"
 BARE = "550 5.6.0 The message has a bare CR, a bare LF or a NUL: lines end in CR LF (RFC 5321 2.3.8)"
+LOOP = "554 5.4.6 The message goes round in circles: it has too many Received fields"
 NO_MEMORY = "452 4.3.1 Too much mail at once: try again later"
 
 #: What breaks a rule → its code. Fields without one are about the message itself: 550 5.6.0.

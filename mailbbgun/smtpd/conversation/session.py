@@ -7,6 +7,7 @@ from typing import Any
 
 from mailbbgun.accept.checks import permissions
 from mailbbgun.composing.mime import Mailbox
+from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.smtpd.conversation import commands
 from mailbbgun.smtpd.conversation.commands import MailPath, WrongCommand
@@ -21,6 +22,7 @@ Answer = str | Coroutine[Any, Any, str]
 READY_FOR_TLS = "220 2.0.0 Ready to start TLS"
 GO_AHEAD = "354 End data with <CR><LF>.<CR><LF>"
 BYE = "221 2.0.0 Bye"
+SENDER_OK = "250 2.1.0 OK"
 #: A browser may be made to speak HTTP to any port (GET /, POST /). Lines of a form's body would be commands.
 _HTTP = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI"})
 _NOT_HTTP = "421 4.7.0 This is an SMTP server, no HTTP"
@@ -173,7 +175,15 @@ class SmtpSession:
             return wrong
         if not self._parts.database_found():
             return "451 4.3.0 The database is away: try again later"
-        return self._begin_as(path, self.login) if self.login else self._begin(path)
+        if self.login is None:
+            self._transaction = self._begun(path)
+            return SENDER_OK
+        if self._parts.logins.may_wait(self.login):
+            return self._begin_later(path, self.login)
+        try:
+            return self._begin_as(path, self._parts.logins.admit(self.login))
+        except MailBBGunError as error:
+            return refusal(error)
 
     def _wrong_parameters(self, given: Mapping[str, str | None]) -> str | None:
         if given and not self.peer.extended:
@@ -190,22 +200,24 @@ class SmtpSession:
                 return TOO_BIG
         return None
 
-    async def _begin_as(self, path: MailPath, login: DoorLogin) -> str:
+    async def _begin_later(self, path: MailPath, login: DoorLogin) -> str:
         try:
-            caller = await self._parts.logins.admit(login)
+            return self._begin_as(path, await self._parts.logins.admit_later(login))
         except MailBBGunError as error:
             return refusal(error)
+
+    def _begin_as(self, path: MailPath, caller: Caller) -> str:
         if not path.address and caller.senders:
             return "550 5.7.1 This API key may not send as everybody, so not as nobody (<>) either."
         box = [Mailbox("", path.address)] if path.address else []
         for _, why in permissions([], box, {}, caller, given=True):
             return one_line(f"550 5.7.1 {why}")
-        self._transaction = MailTransaction(path.address, "SMTPUTF8" in path.parameters, caller)
-        return "250 2.1.0 OK"
+        self._transaction = self._begun(path, caller)
+        return SENDER_OK
 
-    def _begin(self, path: MailPath) -> str:
-        self._transaction = MailTransaction(path.address, "SMTPUTF8" in path.parameters)
-        return "250 2.1.0 OK"
+    def _begun(self, path: MailPath, caller: Caller | None = None) -> MailTransaction:
+        size = int(path.parameters.get("SIZE") or 0)
+        return MailTransaction(path.address, "SMTPUTF8" in path.parameters, caller, size)
 
     def _rcpt(self, argument: str) -> Answer:
         if (transaction := self._transaction) is None:
@@ -214,7 +226,18 @@ class SmtpSession:
         if len(transaction.recipients) >= self._settings.MAX_RECIPIENTS:
             return f"452 4.5.3 {self._settings.MAX_RECIPIENTS} recipients are the most: send the others another mail"
         address = path.address if path.address != "postmaster" else f"postmaster@{self._settings.HOSTNAME}"
-        if refused := self._taker.recipient_refusal(transaction, address):
+        refused = self._taker.recipient_refusal(transaction, address, self.peer)
+        if refused is None or isinstance(refused, str):
+            return self._add(transaction, address, refused)
+        return self._add_later(transaction, address, refused)
+
+    async def _add_later(
+        self, transaction: MailTransaction, address: str, refused: Coroutine[Any, Any, str | None]
+    ) -> str:
+        return self._add(transaction, address, await refused)
+
+    def _add(self, transaction: MailTransaction, address: str, refused: str | None) -> str:
+        if refused is not None:
             return refused
         transaction.recipients.append(address)
         return "250 2.1.5 OK"

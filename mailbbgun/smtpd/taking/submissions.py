@@ -29,8 +29,9 @@ class Submissions:
     def __init__(self, settings: Settings, storing: Storing) -> None:
         self._settings, self._storing = settings, storing
 
-    def recipient_refusal(self, transaction: MailTransaction, address: str) -> str | None:
+    def recipient_refusal(self, transaction: MailTransaction, address: str, peer: DoorPeer) -> str | None:
         """Return the reply to a recipient that the key may not send to."""
+        del peer
         if transaction.caller is not None:
             for _, why in permissions([], [], {address: ""}, transaction.caller, given=True):
                 return one_line(f"550 5.7.1 {why}")
