@@ -30,6 +30,9 @@ def check_ports(settings: Settings) -> None:
         same = next(one for one in given if given[one] == port)
         if same != name:
             raise ConfigurationError(f"{name}: is the same port as {same}")
+    if settings.SMTPD_BUFFER_SIZE < settings.MAX_MESSAGE_SIZE:
+        told = f"{settings.SMTPD_BUFFER_SIZE} is less than MAX_MESSAGE_SIZE, {settings.MAX_MESSAGE_SIZE}"
+        raise ConfigurationError(f"SMTPD_BUFFER_SIZE: {told}, so the largest messages could never come")
     if settings.SMTPD_TLS_PORT and not settings.SMTPD_TLS_CERT:
         raise ConfigurationError("SMTPD_TLS_PORT: needs a certificate: set SMTPD_TLS_CERT")
     if settings.SMTPD_PORT and not settings.SMTPD_TLS_CERT and not is_loopback(settings.SMTPD_HOST):

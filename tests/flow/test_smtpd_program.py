@@ -146,12 +146,13 @@ def test_a_second_one_is_told_that_the_port_is_taken(door: SmtpService) -> None:
     ("settings", "told"),
     [
         ({"SMTPD_PORT": "0"}, "SMTPD_PORT: the SMTP door has no port"),
+        ({"SMTPD_BUFFER_SIZE": "1000000"}, "SMTPD_BUFFER_SIZE: 1000000 is less than MAX_MESSAGE_SIZE"),
         ({"SMTPD_HOST": "0.0.0.0", "SMTPD_TLS_CERT": ""}, "SMTPD_TLS_CERT: clients of 0.0.0.0 log in with API keys"),
         ({"SMTPD_HOST": "192.0.2.1"}, "SMTPD_HOST: 192.0.2.1 is no address of this machine"),
         ({"SMTPD_TLS_CERT": "/nowhere/cert.pem"}, "SMTPD_TLS_CERT: "),
         ({"SMTPD_BARE_NEWLINES": "keep"}, "SMTPD_BARE_NEWLINES: 'keep' is not one of refuse, normalise"),
     ],
-    ids=["no port", "no certificate", "no address", "no file", "no policy"],
+    ids=["no port", "no room", "no certificate", "no address", "no file", "no policy"],
 )
 def test_settings_that_it_cannot_serve_are_one_line(door: SmtpService, settings: dict[str, Any], told: str) -> None:
     (line,) = last_words(door, SMTPD, code=os.EX_CONFIG, **{"SMTPD_PORT": str(free_port())} | settings)

@@ -39,8 +39,8 @@ class SmtpdSettings(LicenceSettings):
     SMTPD_PROCESSES: int = setting(0, "Processes of one smtpd.py. 0: as for API_PROCESSES.", least=0, most=64)
     SMTPD_CONNECTIONS: int = setting(
         2500,
-        "Most connections of one process of smtpd.py. Beyond it new ones get 421. Each needs a file (ulimit -n, "
-        "LimitNOFILE).",
+        "Most connections of one process of smtpd.py. Beyond it the process closes one that has been idle, of the "
+        "address that has the most. Each needs a file (ulimit -n, LimitNOFILE).",
         least=1,
         most=100_000,
     )
@@ -53,7 +53,7 @@ class SmtpdSettings(LicenceSettings):
     SMTPD_BUFFER_SIZE: int = setting(
         134_217_728,
         "Memory of one process of smtpd.py for messages that are being received; at least MAX_MESSAGE_SIZE. Beyond it "
-        "DATA gets 452.",
+        "messages get 452.",
         least=1_000_000,
         most=1_000_000_000_000,
     )
