@@ -9,6 +9,7 @@ EMBEDDED, REAL = "embedded", "real"
 CONFIGURATIONS = (EMBEDDED, REAL)
 KEYS = "keys"  # Mail BB Gun once more, in the last configuration, with AUTH_REQUIRED
 SIGNED = "signed"  # and once more, with a sending domain whose keys sign
+WATCHED = "watched"  # and once more, with webhooks that get every event
 BATCHES = {name: f"{name}_batches" for name in CONFIGURATIONS}  # and once more, accepting batches
 REFERENCE, OUR_CLIENT = "smtplib", "client"
 PIPELINED, SOURCE = "pipelined", "smtp-source"

@@ -21,6 +21,7 @@ from bench.options import (
     SOURCE,
     THEORY,
     THREADS,
+    WATCHED,
 )
 from bench.peers import PEERS
 from bench.phases import CLEAR, DRAINING, ENCRYPTED, accepting
@@ -34,6 +35,7 @@ TITLES = {
     REAL: "Mail BB Gun, real",
     KEYS: "Mail BB Gun, with API keys",
     SIGNED: "Mail BB Gun, signing by DKIM",
+    WATCHED: "Mail BB Gun, two webhooks",
     BATCHES[EMBEDDED]: "embedded, in batches",
     BATCHES[REAL]: "real, in batches",
     "postfix": "Postfix",
@@ -49,7 +51,7 @@ TITLES = {
 }
 LOOPS = (REFERENCE, OUR_CLIENT, PIPELINED, SOURCE)
 """They only send, and so fast that beside them no bar could be seen."""
-SUBJECTS = (*CONFIGURATIONS, KEYS, SIGNED, *BATCHES.values(), *PEERS, *LOOPS, THREADS, THEORY)
+SUBJECTS = (*CONFIGURATIONS, KEYS, SIGNED, WATCHED, *BATCHES.values(), *PEERS, *LOOPS, THREADS, THEORY)
 PHASES = {
     "accept": "accept, durably",
     by_smtp.PHASE: "accept by SMTP, durably, of the same client",

@@ -21,12 +21,14 @@ from bench.options import (
     SOURCE,
     THREADS,
     TLS_PROCESSES,
+    WATCHED,
     Options,
 )
 from bench.peers.postfix import Postfix
 from bench.peers.program import Program
 from bench.phases import ACCEPT_WARM, LATENCY_MESSAGES, LATENCY_WARM, Bench, Exactly, limit_messages, loop_messages
 from bench.processes import postfix
+from bench.processes.receiver import Receiver
 from bench.processes.servers import Servers
 from bench.processes.service import Service
 from bench.processes.sink import Sink
@@ -43,6 +45,9 @@ TLS = ("postfix",)
 
 SMTP = ("postfix",)
 """Peers that take messages in by SMTP."""
+
+WEBHOOKS = 2
+"""Webhooks that get every event of an installation that is watched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,7 @@ class Turns:
         by_smtp = [name for name in options.peers if name in SMTP]
         turns += [Turn(name, f"by SMTP, {name}", messages, True, self._postfix_by_smtp) for name in by_smtp]
         turns += [Turn(SIGNED, f"{ours}, DKIM", messages + ACCEPT_WARM, False, partial(self._signed, ours))]
+        turns += [Turn(WATCHED, f"{ours}, webhooks", 3 * messages, False, partial(self._watched, ours))]
         turns += [
             Turn(
                 BATCHES[name],
@@ -191,6 +197,19 @@ class Turns:
         with self._service(name, self._bench.sink, {}) as service:
             service.sign(DOMAIN)
             return self._drained(service)
+
+    def _watched(self, name: str) -> Figures:
+        """Measure accept, drain and end to end while every event goes to webhooks."""
+        bench = self._bench
+        local = {"ALLOW_PRIVATE_HOSTS": "127.0.0.0/8"}
+        wanted = 2 * (bench.messages + ACCEPT_WARM)
+        with (
+            Receiver() as receiver,
+            self._service(name, bench.sink, local) as service,
+            Exactly(bench.sink, wanted),
+        ):
+            service.watch([receiver.url(str(number)) for number in range(WEBHOOKS)])
+            return phases.accept(service, bench) | phases.drain(service, bench) | phases.through(service, bench)
 
     def _batches(self, name: str) -> Figures:
         """Measure how fast personal messages are accepted in batches."""

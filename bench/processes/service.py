@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +21,7 @@ from mailbbgun.domains import edit
 from mailbbgun.domains.dns.look import Report
 from mailbbgun.services import Services, build
 from mailbbgun.settings.load import load
+from mailbbgun.webhooks import edit as webhooks
 from tests.servers.process import Sandbox, free_port
 
 STOP_SECONDS = 40.0
@@ -114,6 +115,25 @@ class Service:
             with services.db.write() as session:
                 made = edit.create(session, services.vault, DEFAULT_TENANT, new_id(), domain, edit.pairs())
                 edit.note(session, made, Report((), frozenset()), force=True)
+        finally:
+            services.close()
+
+    def watch(self, urls: Sequence[str]) -> None:
+        """Let these webhooks get every event from now on."""
+        services = self.services()
+        wanted = {"description": "", "kinds": [], "test": False, "enabled": True}
+        try:
+            with services.db.write() as session:
+                for url in urls:
+                    webhooks.create(
+                        session,
+                        services.vault,
+                        services.settings,
+                        DEFAULT_TENANT,
+                        new_id(),
+                        wanted | {"url": url},
+                        webhooks.secret_of(None),
+                    )
         finally:
             services.close()
 

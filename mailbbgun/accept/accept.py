@@ -25,7 +25,6 @@ from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.core.ids import new_id
 from mailbbgun.core.timing import NOW, timing
 from mailbbgun.database import idempotency
-from mailbbgun.database.idempotency import KeyClaim
 from mailbbgun.limits.duplicates import DuplicateGuard
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
@@ -128,15 +127,15 @@ class Acceptor:
         caller: Caller,
         options: Options = PLAIN,
         traceparent: str | None = None,
-        key_claim: KeyClaim | None = None,
+        key_claim: idempotency.KeyClaim | None = None,
     ) -> Accepting:
         """Check and compose a caller's message. Nothing is stored until ``begin`` or ``result`` of
         what this returns is called; the hint follows the commit.
 
         ``traceparent`` is the request's (W3C Trace Context); the message's trace continues that one.
-        ``key_claim``: that of a door which makes the key of a request itself; the options have none then. Its
-        files are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
-        :class:`TooLarge`, and for files :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
+        ``key_claim``: that of a door which makes the key itself. Files are stored before this returns.
+        Raises :class:`InvalidInput`, :class:`QuotaExceeded`, :class:`TooLarge`, and for files
+        :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
         """
         identifier = new_id()
         span = self._traces.begin("accept", traceparent, server=True) if self._traces is not None else None
@@ -320,11 +319,10 @@ def asked_for(submission: Submission | PreparedSubmission, options: Options) -> 
     """
     asked = {one.name: getattr(part, one.name) for part in (submission, options) for one in fields(part)}
     del asked["idempotency_key"]
-    asked.pop("trace", None)  # no client asks for that
     if isinstance(submission, Fields):
         asked["message_id"] = asked.pop("message_id_header")  # its old name is part of old fingerprints
     if isinstance(submission, Raw | Received):
-        asked["mime"] = hashlib.sha256(submission.mime).hexdigest()
+        asked |= {"mime": hashlib.sha256(submission.mime).hexdigest(), "trace": None}  # the trace is the door's own
     for name in ("unsubscribe", "track_opens", "track_clicks"):
         if not asked.get(name, True):
             del asked[name]

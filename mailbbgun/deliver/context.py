@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import select
 
 from mailbbgun.attachments.inspection import Inspector
+from mailbbgun.bounces import rules
 from mailbbgun.core.clock import Clock
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.counters.counters import Counters
@@ -184,4 +185,6 @@ def breaker(settings: Settings, clock: Clock) -> CircuitBreaker:
 
 def policy(settings: Settings) -> Policy:
     """Return the retry policy that the settings ask for."""
-    return Policy(settings.RETRY_DELAYS, settings.ON_UNKNOWN == "hold", random.random, settings.REFUSED_PAUSE_SECONDS)
+    hold = settings.ON_UNKNOWN == "hold"
+    classifier = rules.classifier(settings.BOUNCE_RULES)
+    return Policy(settings.RETRY_DELAYS, hold, random.random, settings.REFUSED_PAUSE_SECONDS, classifier)

@@ -8,8 +8,8 @@ from uuid import UUID
 from mailbbgun.messages.status import PENDING
 
 #: How a message leaves: by accounts of its tenant, to the catcher, to the server of SMTP_URL, to each domain's MX,
-#: or to Slack.
-ACCOUNTS, CATCHER, SERVER, MX, SLACK = KINDS = ("accounts", "catcher", "server", "mx", "slack")
+#: to Slack, or not at all: to a mailbox here.
+ACCOUNTS, CATCHER, SERVER, MX, SLACK, LOCAL = KINDS = ("accounts", "catcher", "server", "mx", "slack", "local")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +82,7 @@ class DeliveryFacts:
     useful_until: datetime | None = None
     last: LastEvent | None = None
     duplicate_of: str | None = None
+    cause: str | None = None  # what the last reply means: a key of bounces.causes.CAUSES, or the operator's
 
     @property
     def due(self) -> bool:

@@ -33,8 +33,8 @@ SCHEMES = {
 }
 #: The same for URLs that may be empty.
 OPTIONAL_SCHEMES = {"REDIS_URL": ("redis", "rediss"), "OTEL_EXPORTER_OTLP_ENDPOINT": ("http", "https")}
-#: The settings that name a file.
-FILES = ("SMTP_CA_FILE", "SMTPD_TLS_CERT", "SMTPD_TLS_KEY")
+#: The settings that name a file or a folder.
+FILES = ("SMTP_CA_FILE", "MAILDIR_ROOT", "SMTPD_TLS_CERT", "SMTPD_TLS_KEY")
 #: Characters of METRICS_KEY, at least: nobody guesses that many.
 SHORTEST_KEY = 20
 _BRACES = re.compile(r"\{(VAR|HOSTNAME)\}")

@@ -18,7 +18,7 @@ from tests.outgoing.receiver import Receiver, answering
 from tests.waiting import PATIENCE
 
 OPS = "ops@example.test"
-NOW = {"for": 0, "resolve_for": 0, "emails": [OPS]}
+NOW = {"for": 0, "resolve_for": 0, "emails": [OPS], "slack_channel": "#ops"}
 SETTINGS = {"ALERT_SECONDS": 1, "ALLOW_PRIVATE_HOSTS": "127.0.0.1", "SWEEP_SECONDS": 600}
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 POSTED = b'{"ok": true, "channel": "C1", "ts": "1503435956.000247"}'
@@ -39,7 +39,8 @@ class Watched(Service):
     def told(self, subject: str) -> list[dict]:
         """Return the mails about alerts whose subjects begin so, as delivered."""
         found = self.get("/messages?tag=alert&limit=1000")["messages"]
-        return [one for one in found if one["subject"].startswith(subject) and one["status"] == "DELIVERED"]
+        mails = [one for one in found if one["medium"] == "mail" and one["status"] == "DELIVERED"]
+        return [one for one in mails if one["subject"].startswith(subject)]
 
     def fired(self, name: str) -> dict:
         return until(lambda: self.told(f"[firing] {name}"), what=f"the mail that {name} fires")[0]
@@ -96,8 +97,8 @@ def queue(service: Watched) -> None:
     service.sql("UPDATE messages SET send_at = NULL WHERE status = 'PENDING' AND send_at IS NOT NULL")
     due = "UPDATE deliveries SET lane = 'nowhere', next_attempt_at = :at WHERE address LIKE 'due-%'"
     service.sql(due, at=service.moment(-3600))
-    # The mail about the other alert may be due at this moment, too.
-    assert re.search("- 2[01] deliveries since", service.text(service.fired("queue_depth")))
+    # What tells of the other alert may be due at this moment, too.
+    assert re.search(r"- 2\d deliveries since", service.text(service.fired("queue_depth")))
     service.fired("queue_age")
     service.call("DELETE", f"/messages/{waiting}")
     service.resolved("queue_depth")
@@ -186,14 +187,21 @@ def told_by(receiver: Receiver) -> dict[bytes, dict]:
     return {head.lower().partition(b"webhook-id: ")[2].split(b"\r\n")[0]: json.loads(body) for head, _, body in parts}
 
 
-def test_each_kind_of_alert_fires_and_resolves_and_each_change_is_one_mail(backend: Settings) -> None:
-    with Watched(backend, **SETTINGS) as service:
+def test_each_kind_fires_and_resolves_and_each_change_is_one_mail_and_one_message_in_slack(
+    backend: Settings, slack: Receiver
+) -> None:
+    with Watched(backend, SLACK_API_URL=slack.url(path="/api/"), **SETTINGS) as service:
+        service.call("POST", "/slack/accounts", 201, name="team", bot_token="xoxb-1-secret")
         service.start_worker()
         kinds = (nothing_delivered, failure_rate, queue, account_paused, webhook_dead, disk_and_blobs, unusual_volume)
         for kind in (*kinds, failed_logins):
             kind(service)
-        subjects = [one["subject"] for one in service.get("/messages?tag=alert&limit=1000")["messages"]]
-        assert len(subjects) == 20  # ten kinds
+        told = service.get("/messages?tag=alert&limit=1000")["messages"]
+        assert Counter(one["medium"] for one in told) == {"mail": 20, "slack": 20}  # ten kinds
+        until(lambda: len(posted(slack)) == 20, what="the last message to Slack")
+        titles = Counter(one["subject"] for one in told if one["medium"] == "slack")
+        assert titles == Counter(one["subject"] for one in told if one["medium"] == "mail")
+        assert all(any(title.encode() in one for one in posted(slack)) for title in titles)
         assert len([message for message in service.taken() if message["to"] == [OPS]]) == 20
         assert (service.events("alert_fired"), service.events("alert_resolved")) == (11, 11)  # two accounts were paused
         assert "" not in {one["id"] for one in service.call("GET", "/alerts/incidents?limit=100")["incidents"]}

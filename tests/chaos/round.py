@@ -10,13 +10,15 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from mailbbgun.settings.load import load
+from mailbbgun.services import build
+from mailbbgun.settings.load import load as load_settings
 from mailbbgun.settings.settings import Settings
 from tests.chaos.check import Figures, check
 from tests.chaos.load import Load
 from tests.chaos.proxy import Proxy
 from tests.flow.service import Service, until
 from tests.servers import PostgreSQL, RabbitMQ
+from tests.statistics.worlds import counted, recounted
 
 EMBEDDED, REAL = "embedded", "real"
 SETTINGS = {
@@ -87,7 +89,7 @@ class Round:
             self.end(service, load)
 
     def end(self, service: Service, load: Load) -> None:
-        """Wait for the end of every delivery, and check."""
+        """Wait for the end of every delivery, and check the mail and the statistics."""
         self.settle(service)
         self.say(
             *(
@@ -97,6 +99,15 @@ class Round:
             )
         )
         self.figures = check(service, load.accepted)
+        services = build(load_settings(service.environment))
+        try:  # the worker counts them, after what may have killed it in the middle of that
+            until(
+                lambda: counted(services.db) == recounted(services.db),
+                END_SECONDS,
+                "statistics that equal a recount of the log",
+            )
+        finally:
+            services.close()
 
     def mail(self) -> list[list[str]]:
         """Draw recipients by what the sink does with their mail.
@@ -198,7 +209,7 @@ class Round:
 @contextmanager
 def settings_of(kind: str, var: Path, postgresql: PostgreSQL, rabbitmq: RabbitMQ) -> Iterator[Settings]:
     """Yield the settings of a configuration, with nothing in its database and queue yet."""
-    settings = load({"MAILBBGUN_VAR": str(var), "MAILBBGUN_HOSTNAME": "mail.example.com"})
+    settings = load_settings({"MAILBBGUN_VAR": str(var), "MAILBBGUN_HOSTNAME": "mail.example.com"})
     if kind == EMBEDDED:
         yield settings
         return

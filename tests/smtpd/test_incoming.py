@@ -85,7 +85,7 @@ def test_mail_for_a_mailbox_is_stored_as_received_with_a_received_line_and_its_o
 
 def test_the_null_sender_and_postmaster_without_a_domain_are_taken(door, talk):
     begin(talk, "Postmaster", sender="")
-    talk.send(MAIL + b".\r\n")
+    talk.send(stuffed(MAIL))
     assert talk.reply().startswith(b"250")
     message = door.stored()[-1]
     assert message.mail_from == ""
@@ -122,7 +122,7 @@ def test_a_login_makes_no_relay_of_the_mx_port(door, talk):
 def test_each_tenant_gets_a_message_with_its_own_recipients(door, talk, other_tenant):
     before = len(door.stored())
     begin(talk, "ann@home.test", "cis@other.test")
-    talk.send(MAIL + b".\r\n")
+    talk.send(stuffed(MAIL))
     assert talk.reply().startswith(b"250")
     new = door.stored()[before:]
     assert {one.tenant_id: set(door.recipients(one)) for one in new} == {
@@ -137,7 +137,7 @@ def test_mail_that_a_server_sends_again_is_stored_once(door, talk, known_by):
     replies = set()
     for _ in range(2):
         begin(talk, "ann@home.test")
-        talk.send(known_by + MAIL + b".\r\n")
+        talk.send(stuffed(known_by + MAIL))
         replies.add(talk.reply())
     assert len(replies) == 1
     assert len(door.stored()) == before + 1
@@ -145,7 +145,7 @@ def test_mail_that_a_server_sends_again_is_stored_once(door, talk, known_by):
 
 def test_mail_that_goes_round_in_circles_is_refused(door, talk):
     begin(talk, "ann@home.test")
-    talk.send(b"Received: from a by b; today\r\n" * (MOST_HOPS + 1) + MAIL + b".\r\n")
+    talk.send(b"Received: from a by b; today\r\n" * (MOST_HOPS + 1) + stuffed(MAIL))
     assert talk.reply().startswith(b"554 5.4.6")
 
 

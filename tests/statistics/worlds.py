@@ -121,11 +121,13 @@ def _events(db: Database, tenant_id: UUID) -> Iterator[dict[str, Any]]:
         messages = {one.id: one for one in session.execute(select(MESSAGES).where(MESSAGES.c.tenant_id == tenant_id))}
         deliveries = session.execute(select(DELIVERIES.c.id, DELIVERIES.c.message_id, DELIVERIES.c.address)).all()
         addresses = {one.id: one.address for one in deliveries}
+        recipients = defaultdict(list)
+        for one in deliveries:
+            recipients[one.message_id].append(one.address)
         its = log.EVENTS.c
         for row in session.execute(select(its.kind, its.at, its.data, its.message_id, its.delivery_id)):
             if (message := messages.get(row.message_id)) is not None:
-                recipients = [one.address for one in deliveries if one.message_id == message.id]
                 yield {
                     "kind": row.kind, "at": row.at, "data": row.data, "address": addresses.get(row.delivery_id),
-                    "test": message.test, "tags": message.tags, "recipients": recipients,
+                    "test": message.test, "tags": message.tags, "recipients": recipients[message.id],
                 }  # fmt: skip

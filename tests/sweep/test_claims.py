@@ -85,5 +85,5 @@ def test_an_event_of_a_retry_tells_when_it_is_due_and_keeps_the_order_of_its_fie
         (data,) = session.scalars(select(Event.data).where(Event.delivery_id == row))
     due = store.row(row).next_attempt_at
     assert data["retry_at"] == rfc3339(due)
-    assert list(data) == ["claim", "code", "reply", "phase", "enhanced", "retry_in", "retry_at"]
+    assert list(data) == ["claim", "code", "reply", "phase", "cause", "class", "enhanced", "retry_in", "retry_at"]
     assert data["retry_in"] == round(later.wait)

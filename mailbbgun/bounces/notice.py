@@ -1,0 +1,185 @@
+"""Finds the recipients that failed in a notice that follows no standard.
+
+Such notices have two halves: words of the mail server, then the mail that came back or its header.
+The address stands in the first, on a line of its own or in a sentence; if it does not, the returned
+mail's only recipient is meant.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mailbbgun.bounces import addresses, mime
+
+#: Characters of a notice that are read, its lines, and the recipients that are taken from it.
+LONGEST, MOST_LINES, MOST_RECIPIENTS = 24_000, 600, 100
+
+_HEADER_LINE = re.compile(
+    r"[>|\s]{0,8}(?:received|return-path|message-id|mime-version|subject|date|from|to|content-type|reply-to|"
+    r"x-[\w-]{2,40}|dkim-signature|in-reply-to|references|sender|content-transfer-encoding)\s{0,3}:",
+    re.IGNORECASE,
+)
+_RECEIVED = re.compile(r"[>|\s]{0,8}received: (?:from|by|\(qmail)", re.IGNORECASE)
+_ORIGINAL = re.compile(
+    r"below this line is a copy|this is a copy of (?:the|your) message|copy of (?:the|your) (?:original )?message|"
+    r"original message (?:follows|header|text|body)|-{2,} ?(?:your )?(?:the )?original (?:message|mail)|"
+    r"(?:unsent|returned|undelivered|rejected) message (?:follows|below|is)|message (?:header|text) follows|"
+    r"(?:text|header|headers|body|first \d+ lines) of (?:the |your )?(?:original |returned |failed )?(?:message|"
+    r"mail)\b|"
+    r"returned (?:message|mail) (?:follows|contents)|-{3,} ?(?:message|mail) headers?|included below is|"
+    r"begin(?:ning)? (?:of )?(?:original|returned|message)|original headers|received header:|"
+    r"^\s{0,3}the following (?:is|message) (?:a copy|was sent)|following is (?:a copy|the (?:original|message))|"
+    r"unsent message below|-{3,} ?(?:undelivered|returned|forwarded|rejected) (?:message|mail)|"
+    r"\boriginal mail\b.{0,20}:$",
+    re.IGNORECASE,
+)
+# On a line of its own: <ann@example.com>: … or ann@example.com, perhaps after a label.
+_ALONE = re.compile(
+    r"[\s>*\-|#.\d()]{0,12}(?:(?P<label>to|recipients?|address|user|e-?mail(?: address)?|mailbox|(?:original|intended) "
+    r"recipient|failed (?:recipient|address|addresses)|delivery to|for|undeliverable to|target mail address)\b"
+    r"(?:[^@:<]{0,30}[:=]|\s)\s{0,40})?[<\"'(\[]{0,3}(?:smtp:|mailto:|rfc822;\s?)?"
+    r"(?P<address>[^\s<>\"'(),;:]{1,200}@[\w.\-\[\]]{1,200})[>\"'):\].,;]{0,5}",
+    re.IGNORECASE,
+)
+# The line before a list of recipients.
+_INTRODUCES = re.compile(
+    r"following|recipient|address(?:es|ed)?\b.{0,40}(?::|$)|deliver\w*(?: \w+){0,3} to\b|did not reach|because|"
+    r"undeliver|"
+    r"not (?:be )?(?:sent|delivered)|fatal error|pas pu",
+    re.IGNORECASE,
+)
+_FAILED = re.compile(
+    r"fail|undeliver|not (?:be |been )?(?:deliver|reach|sent|found|exist)|unknown|reject|refus|unable|"
+    r"could(?:n't| not)|"
+    r"no such|invalid|illegal|does(?:n't| not)|did not|was(?:n't| not)|wasn't|bounce|full|quota|exceed|error|denied|"
+    r"disabled|inactive|no longer|expired|warning|delay|rcpt to|recipient|\b[45]\d\d\b|[45]\.\d\.\d|できません|"
+    r"届け|エラー|"
+    r"nicht|impossible|addressed to|local user|n'a pas|no se ha|non è|não|недостав|не достав|无法|失败|退信|"
+    r"unzustellbar|zugestellt|entregad|recapit|bezorg|leverer|levere|consegn|remis",
+    re.IGNORECASE,
+)
+_PLAINLY = re.compile(
+    r"(?:could|can|was|were|has|have) ?not (?:be |been )?(?:delivered|sent)|unable to deliver|undeliverable|"
+    r"did not reach the|"
+    r"delivery (?:to \S{1,100} )?(?:has )?failed|permanent (?:fatal )?(?:delivery )?error|fatal (?:delivery )?error|"
+    r"n'a pas (?:pu|été)|konnte nicht zugestellt|no (?:se )?(?:pudo|ha podido) (?:ser )?entreg|could not deliver|"
+    r"encountered an error|trouble delivering",
+    re.IGNORECASE,
+)
+_RCPT = re.compile(r"RCPT TO:?\s{0,3}<?(?P<address>[^\s<>]{1,200}@[\w.\-]{1,200})", re.IGNORECASE)
+_CONTACT = re.compile(
+    r"contact|postmaster|questions|assistance|help|write to|mail to:|support|https?://|from:|sender|return-path|"
+    r"message-id|received:|mail from|reply-to|\bby .{0,60} with\b|subject:|envelope-from|x-mailer",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A recipient, and what the notice says about it."""
+
+    address: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """A notice's own lines, and the header of the mail that came back."""
+
+    lines: list[str]
+    original: dict[str, list[str]]
+
+
+def halves(text: str) -> Halves:
+    """Split a notice where the mail that came back begins."""
+    lines = text[:LONGEST].split("\n")[:MOST_LINES]
+    for index, line in enumerate(lines):
+        if _ORIGINAL.search(line[:200]) and index and not _address_follows(lines, index):
+            return Halves(lines[:index], _header_in(lines[index + 1 :]))
+        if _HEADER_LINE.match(line[:200]) and _is_header(lines[index : index + 12]):
+            return Halves(lines[:index], _header_in(lines[index:]))
+    return Halves(lines, {})
+
+
+def _address_follows(lines: list[str], index: int) -> bool:
+    """Return whether an address stands alone right after the line, so that the notice goes on."""
+    return any(_ALONE.fullmatch(line.strip()[:400]) for line in lines[index + 1 : index + 3])
+
+
+def _is_header(lines: list[str]) -> bool:
+    names = set()
+    if _RECEIVED.match(lines[0][:200]):
+        return True
+    for line in lines:
+        if not line.strip():
+            break
+        if match := _HEADER_LINE.match(line[:200]):
+            names.add(match[0].strip(" >|\t:").lower())
+    if not names & {"from", "received", "return-path", "message-id", "mime-version"}:
+        return False
+    return len(names) >= 3
+
+
+def _header_in(lines: list[str]) -> dict[str, list[str]]:
+    """Return the fields of the first header in lines, which may be quoted or indented."""
+    kept: list[str] = []
+    for line in lines:
+        bare = line.lstrip(" >|\t") if _HEADER_LINE.match(line[:200]) else line
+        if not bare.strip() and len(kept) > 1:
+            break
+        if bare.strip():
+            kept.append(bare if _HEADER_LINE.match(bare[:200]) or not kept else f" {bare.strip()}")
+    return mime.fields_of("\n".join(kept))
+
+
+def recipients(lines: list[str], ours: frozenset[str]) -> list[Failed]:
+    """Return the recipients that the lines name, by the best evidence. ``ours``: addresses that are none."""
+    lines = [line for line in lines if line.strip()]
+    for found in (_alone(lines, labelled=False), _rcpt(lines), _in_sentences(lines), _alone(lines, labelled=True)):
+        kept: dict[str, int] = {}
+        for address, at in found:
+            if address.lower() not in ours and not addresses.is_service(address):
+                kept.setdefault(address, at)
+            if len(kept) >= MOST_RECIPIENTS:
+                break
+        if kept:
+            return [Failed(address, _about(lines, at, set(kept.values()))) for address, at in kept.items()]
+    return []
+
+
+def _alone(lines: list[str], *, labelled: bool) -> Iterator[tuple[str, int]]:
+    """Yield addresses that begin a line. ``labelled``: those after a mere "To:" instead."""
+    for index, line in enumerate(lines):
+        match = _ALONE.match(line[:400])
+        if match is None or ((match["label"] or "").lower() == "to") is not labelled:
+            continue
+        rest = line[match.end() : 400].strip()
+        sure = not rest or match[0].rstrip().endswith((">:", ":", ">")) or match["label"] or _FAILED.search(rest)
+        introduced = index and _INTRODUCES.search(lines[index - 1][:400])
+        if (sure or introduced) and (address := addresses.clean(match["address"])):
+            yield address, index
+
+
+def _rcpt(lines: list[str]) -> Iterator[tuple[str, int]]:
+    for index, line in enumerate(lines):
+        for match in _RCPT.finditer(line[:1_000]):
+            if address := addresses.clean(match["address"]):
+                yield address, index
+
+
+def _in_sentences(lines: list[str]) -> Iterator[tuple[str, int]]:
+    for index, line in enumerate(lines):
+        near = " ".join(lines[max(index - 1, 0) : index + 2])[:1_000]
+        if "@" in line and _FAILED.search(near) and not _CONTACT.search(line[:400]):
+            yield from ((address, index) for address in addresses.all_in(line[:1_000]))
+
+
+def _about(lines: list[str], at: int, others: set[int]) -> str:
+    """Return what the lines say about the recipient in line ``at``: up to the next one."""
+    last = next((index for index in range(at + 1, min(at + 40, len(lines))) if index in others), at + 40)
+    return " ".join(" ".join(lines[at:last]).split())[:2_000]
+
+
+def says_it_failed(lines: list[str], *, plainly: bool = False) -> bool:
+    """Return whether the notice speaks of mail that was not delivered; ``plainly``: in words that nobody else uses."""
+    return bool((_PLAINLY if plainly else _FAILED).search(" ".join(lines)[:4_000]))
