@@ -28,7 +28,7 @@ from mailbbgun.statistics import figures
 from mailbbgun.statistics.counting import DAY, HOUR, MINUTE, Dimension
 from mailbbgun.statistics.follow import Follower
 from mailbbgun.statistics.models import STATISTICS
-from mailbbgun.statistics.schemas import FiguresShape
+from mailbbgun.statistics.schemas import dumped
 from tests.servers.postgresql import PostgreSQL
 from tests.statistics.worlds import send
 
@@ -108,7 +108,7 @@ def answers(db: Database, settings: Settings, times: int) -> Iterator[str]:
         def answer(asked: dict[str, Any] = asked) -> str:
             question = figures.question(DEFAULT_TENANT, False, asked, settings, datetime.now(UTC))
             with db.read(DEFAULT_TENANT) as session:
-                return json.dumps(FiguresShape().dump(figures.answer(session, question)))
+                return json.dumps(dumped(figures.answer(session, question)))
 
         median, most = timed(answer, times)
         yield f"  {name:32} {median:7.1f} ms (at most {most:.1f}), {math.ceil(len(answer()) / 1024)} KiB"

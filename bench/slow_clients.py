@@ -58,14 +58,14 @@ def run(settings: Mapping[str, str], on_progress: Callable[[str], None]) -> str:
     lines = [f"{'beside':24}{'sockets':>8}{'':3}{'request':16}{'p50 ms':>8}{'p99 ms':>9}{'p99 / idle':>12}"]
     with Service("slow-clients", settings, {}) as service:
         service.open()
-        _measured(service.port)  # to warm up
+        measured_requests(service.port)  # to warm up
         on_progress("idle")
-        idle = _measured(service.port)
+        idle = measured_requests(service.port)
         lines += _rows("nobody", 0, idle, idle)
         for kind in (*KINDS, ALL):
             on_progress(kind)
             with _attacked(service.port, kind) as sockets:
-                lines += _rows(kind, sockets, _measured(service.port), idle)
+                lines += _rows(kind, sockets, measured_requests(service.port), idle)
         service.shut()
     return "\n".join(lines)
 
@@ -74,15 +74,16 @@ def _rows(
     kind: str, sockets: int, measured: Mapping[str, list[float]], idle: Mapping[str, list[float]]
 ) -> Iterator[str]:
     for request, seconds in measured.items():
-        p50, p99, before = statistics.median(seconds) * 1000, _p99(seconds), _p99(idle[request])
-        yield f"{kind:24}{sockets:8}{'':3}{request:16}{p50:8.2f}{p99:9.2f}{p99 / before:12.2f}"
+        middle, late, before = statistics.median(seconds) * 1000, p99(seconds), p99(idle[request])
+        yield f"{kind:24}{sockets:8}{'':3}{request:16}{middle:8.2f}{late:9.2f}{late / before:12.2f}"
 
 
-def _p99(seconds: list[float]) -> float:
+def p99(seconds: list[float]) -> float:
+    """Return the 99th percentile in milliseconds."""
     return statistics.quantiles(seconds, n=100)[98] * 1000
 
 
-def _measured(port: int) -> dict[str, list[float]]:
+def measured_requests(port: int) -> dict[str, list[float]]:
     """Return the seconds of each request, by method and path."""
     measured: dict[str, list[float]] = {"GET /health": [], "POST /messages": []}
     end = time.monotonic() + MOST_SECONDS

@@ -24,6 +24,7 @@ from mailbbgun.domains.local import LocalDomains
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.events import api as events
 from mailbbgun.events import causes
+from mailbbgun.events.changes.refused_files import RefusedFiles
 from mailbbgun.events.following.watch import EventWatch
 from mailbbgun.explain import api as explain
 from mailbbgun.explain.dry_run import DryInspector, DryRun
@@ -140,7 +141,7 @@ def assemble(app: Flask, settings: Settings, services: Services, database: Datab
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
     links = UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL)
     keys = TrackingKeys(services.db, services.vault, settings.PUBLIC_URL)
-    inspector = Inspector(services)
+    inspector = Inspector(services, RefusedFiles(services.db).tell)
     acceptor, trying = (
         Acceptor(
             settings, store, publisher, Attached(services, judge), Templates(services.db), links, keys, services.traces

@@ -55,6 +55,10 @@ MODULES = (
     "slack_sdk",
     "joserfc",
     "crawlerdetect",
+    "spf",
+    "dkim",
+    "nacl",
+    "tldextract",
 )
 
 #: Signals that ask a program to end.

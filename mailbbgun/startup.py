@@ -22,6 +22,7 @@ from mailbbgun.safety.scanner import Scanner
 from mailbbgun.services import Services
 from mailbbgun.settings.load import load, unusable_machine_name
 from mailbbgun.settings.settings import Settings
+from mailbbgun.verification.rspamd import Rspamd
 
 log = logging.getLogger("mailbbgun.startup")
 
@@ -45,6 +46,8 @@ def check(settings: Settings, *, sends: bool = True) -> None:
     rules.classifier(settings.BOUNCE_RULES)
     if settings.CLAMAV_URL:
         Scanner(settings.CLAMAV_URL)
+    if settings.RSPAMD_URL:
+        Rspamd(settings.RSPAMD_URL, settings.RSPAMD_SECONDS, settings.HTTP_CA_FILE)
     if sends:
         _check_authorities(settings.SMTP_CA_FILE)
     if settings.ENCRYPTION_KEYS:

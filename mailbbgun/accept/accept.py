@@ -132,10 +132,9 @@ class Acceptor:
         """Check and compose a caller's message. Nothing is stored until ``begin`` or ``result`` of
         what this returns is called; the hint follows the commit.
 
-        ``traceparent`` is the request's (W3C Trace Context); the message's trace continues that one.
-        ``key_claim``: that of a door which makes the key itself. Files are stored before this returns.
-        Raises :class:`InvalidInput`, :class:`QuotaExceeded`, :class:`TooLarge`, and for files
-        :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
+        ``traceparent`` is the request's; ``key_claim`` that of a door which makes the key itself. Files
+        are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
+        :class:`TooLarge`, and for files :class:`BlobStoreUnavailable`, :class:`DatabaseUnavailable`.
         """
         identifier = new_id()
         span = self._traces.begin("accept", traceparent, server=True) if self._traces is not None else None
@@ -153,9 +152,8 @@ class Acceptor:
         rows = self.rows(identifier, draft, options, caller, lane)
         if caller.duplicate_seconds:
             rows = replace(rows, guard=_guard(draft, rows.message["send_at"], caller))
-        offer: Callable[[], None] = partial(self._publisher.offer, lane, identifier)
-        if rows.message["send_at"] is not None:  # a worker hints it when it is due
-            offer = _nothing
+        hint = partial(self._publisher.offer, lane, identifier)  # for scheduled mail a worker does that
+        offer: Callable[[], None] = hint if rows.message["send_at"] is None else _nothing
         if span is None:
             return Accepting(self._store.pending(rows, key_claim, offer))
         rows = replace(rows, message={**rows.message, "traceparent": span.traceparent})
@@ -165,7 +163,10 @@ class Acceptor:
         self, message_id: UUID, submission: Submission | PreparedSubmission, options: Options, caller: Caller
     ) -> Draft:
         if isinstance(submission, Raw | Received):
-            return check_finished(submission, options, self._settings, caller)
+            draft = check_finished(submission, options, self._settings, caller)
+            if isinstance(submission, Raw):  # what another server sent is judged at its door
+                self._attached.examine(submission.mime, caller)
+            return draft
         if isinstance(submission, PreparedSubmission):
             return submission.draft()
         return self.draft(message_id, submission, options, caller)
@@ -300,8 +301,7 @@ def _stored(span: OpenSpan, identifier: UUID, rows: Rows, offer: Callable[[], No
 def _size(draft: Draft, identifier: UUID, now: datetime, message_id_header: str) -> int:
     """Return the size of a message that is composed when it is sent. Raises what composing it would."""
     assert draft.content is not None  # a draft has that, or ``compose``
-    own = Own(identifier, now, message_id_header, draft.subject, draft.personal)
-    return compose(draft.content, own).size
+    return compose(draft.content, Own(identifier, now, message_id_header, draft.subject, draft.personal)).size
 
 
 def _guard(draft: Draft, send_at: datetime | None, caller: Caller) -> DuplicateGuard | None:

@@ -160,12 +160,16 @@ class Attached:
         beside = self._take(brought, caller) if brought else []
         return (*(found[place] for place in range(len(given))), *beside)
 
+    def examine(self, mime: bytes, caller: Caller) -> None:
+        """Examine the files in a whole mail. Raises what :meth:`Inspector.mail` does."""
+        self._inspector.mail(caller, mime)
+
     def _take(self, brought: ReceivedForm, caller: Caller) -> list[File]:
         most = self._settings.MAX_FILE_SIZE
         return [
             _file(content.sha256, content.size, judged, _named(file))
             for file, (content, judged) in zip(
-                brought.files, brought.store(self._inspector, caller.tenant_id, most=most), strict=True
+                brought.files, brought.store(self._inspector, caller, most=most), strict=True
             )
         ]
 
@@ -184,7 +188,7 @@ class Attached:
         judged = {}
         for place, one in there.items():
             with _at(place):
-                (judged[place],) = self._inspector.named(caller.tenant_id, [one])
+                (judged[place],) = self._inspector.named(caller, [one])
         return {
             place: _file(one.sha256, one.size, judged[place], given[place], one.attachment_id)
             for place, one in there.items()
@@ -193,7 +197,7 @@ class Attached:
     def _stored(self, given: Given, octets: bytes, caller: Caller) -> File:
         blocks = (octets[start : start + BLOCK] for start in range(0, len(octets), BLOCK))
         stored, judged = self._inspector.take(
-            caller.tenant_id,
+            caller,
             blocks,
             given["filename"],
             given.get("content_type", ""),

@@ -21,7 +21,7 @@ from mailbbgun.attachments.schemas import (
 )
 from mailbbgun.attachments.signing import Signing
 from mailbbgun.core.caller import Scope
-from mailbbgun.core.errors import InvalidInput, TooLarge
+from mailbbgun.core.errors import InvalidInput, StorageFull, TooLarge
 from mailbbgun.database import idempotency
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading, signed
@@ -31,6 +31,7 @@ from mailbbgun.http.schemas import REPLAYED, Repeatable
 from mailbbgun.http.uploads.admission import read_blocks, read_form, takes_uploads
 from mailbbgun.http.urls import address_of, next_page
 from mailbbgun.services import Services
+from mailbbgun.tenants import storage
 
 #: Seconds that a link to a file in the store is valid.
 LINK_SECONDS = 300
@@ -59,6 +60,8 @@ FORM = {
 
 _NONE = "There is no such attachment."
 _AWAY = "The store of files does not answer; nothing was changed."
+#: For each route that stores files.
+FULL = "The tenant's files have all the bytes that they may have (max_storage). Nothing is stored."
 
 blueprint = Blueprint("attachments", __name__, description="Files for mails, stored once and named as often as wanted.")
 
@@ -86,6 +89,7 @@ def index(filters: dict[str, Any]) -> Any:
 @blueprint.alt_response(415, description="The body is no multipart/form-data, or has a Content-Encoding.")
 @blueprint.alt_response(422, description="A file may not be sent, or the Idempotency-Key was used for other files.")
 @blueprint.alt_response(503, description=_AWAY)
+@blueprint.alt_response(507, description=FULL)
 @takes_uploads()
 @needs(Scope.WRITE, tests=True)
 def upload(headers: dict[str, str | None]) -> Any:
@@ -153,6 +157,7 @@ def download(attachment_id: UUID) -> Response:
 @blueprint.response(200, Presigned, headers=REPLAYED)
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
 @blueprint.alt_response(503, description=_AWAY)
+@blueprint.alt_response(507, description=FULL)
 @needs(Scope.WRITE, tests=True)
 def presign(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     """Get a URL for an upload straight to the store
@@ -171,9 +176,12 @@ def presign(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     known = find.known(services.db, services.blobs, who, kind, wanted[kind])
     if known is not None and known.size != named["size"]:
         raise InvalidInput("Some fields are not valid.", fields={"size": [f"That file has {known.size} bytes."]})
+    full = None if known else _full(services, who.tenant_id, wanted["size"])
     digests = {"sha256": known.sha256, "md5": known.md5} if known else {"awaited": f"{kind}-{wanted[kind]}"}
 
     def add(made: UUID) -> dict[str, Any]:
+        if full is not None:  # but a repeated request gets its answer
+            raise full
         repo.add(session, who.tenant_id, [{"id": made, **named, **digests}], test=who.tests_only)
         return {"id": str(made)}  # the URL is not stored: it is a permission
 
@@ -183,6 +191,16 @@ def presign(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     shown = {name: getattr(its, name) for name in AttachmentShape().fields}
     upload = _upload(services, its) if its.awaited is not None else None
     return {**shown, "upload": upload}, 200, {"Idempotent-Replayed": "true"} if replayed else {}
+
+
+def _full(services: Services, tenant_id: UUID, size: int) -> StorageFull | None:
+    """Return the error if a tenant has no room for a file of so many bytes, beside those that it may yet upload."""
+    with services.db.read(tenant_id) as session:
+        try:
+            storage.check_room(session, tenant_id, repo.awaited_size(session, tenant_id) + size)
+        except StorageFull as error:
+            return error
+    return None
 
 
 def _check_signed_url(**route: Any) -> None:

@@ -6,9 +6,11 @@ meanwhile has a file of its own: see :class:`Blob`.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, ForeignKeyConstraint, and_, delete, exists, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -18,6 +20,7 @@ from mailbbgun.attachments import uploads
 from mailbbgun.attachments.models import ATTACHMENTS, BLOBS, key_of
 from mailbbgun.blobs.base import BlobStore
 from mailbbgun.database.db import Base, Database, db_now
+from mailbbgun.tenants import storage
 
 #: Rows of one commit. Others wait for a transaction no longer than it takes to delete so many.
 BATCH = 500
@@ -78,10 +81,14 @@ def _contents(session: Session) -> tuple[int, list[str]]:
         return 0, []
     these = BLOBS.c.object_id.in_(ids)
     unused = [~exists().where(referring) for referring in _references()]
-    statement = delete(BLOBS).where(these, due, *unused).returning(BLOBS.c.tenant_id, BLOBS.c.object_id)
-    gone = [key_of(*row) for row in session.execute(statement)]
+    doomed = delete(BLOBS).where(these, due, *unused)
+    gone = session.execute(doomed.returning(BLOBS.c.tenant_id, BLOBS.c.object_id, BLOBS.c.size)).all()
     session.execute(update(BLOBS).where(these).values(kept_until=db_now(USED_SECONDS)))
-    return len(ids), gone
+    freed = Counter[UUID]()
+    for tenant_id, _, size in gone:
+        freed[tenant_id] += size
+    storage.subtract(session, freed)
+    return len(ids), [key_of(tenant_id, object_id) for tenant_id, object_id, _ in gone]
 
 
 def _references() -> Iterator[ColumnElement[bool]]:

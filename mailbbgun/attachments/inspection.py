@@ -4,18 +4,25 @@ Its name, type, archives and macros are judged while it passes by. The virus sca
 each content, and its verdict is kept.
 """
 
+import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
+from typing import NamedTuple
 from uuid import UUID
 
 from mailbbgun.attachments import content, repo, store
 from mailbbgun.attachments.find import FoundFile
 from mailbbgun.attachments.models import CLEAN, UNSCANNED, Blob
 from mailbbgun.attachments.store import StoredFile
+from mailbbgun.blobs.base import BLOCK
+from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import FileRefused, ScannerUnavailable, VirusFound
 from mailbbgun.safety.examine import Examination, Judged, Rules
+from mailbbgun.safety.mail_files import MailFile, files_in
 from mailbbgun.safety.names import extension, safe_name
 from mailbbgun.safety.scanner import Scanner, ScannerTurns
 from mailbbgun.services import Services
@@ -25,6 +32,12 @@ log = logging.getLogger("mailbbgun.attachments")
 
 #: Seconds that an upload waits for its turn at the scanner.
 TURN_SECONDS = 10.0
+
+#: What stands for the name of a file where the scanner was asked about a whole mail.
+WHOLE_MAIL = "message.eml"
+
+#: ClamAV takes a file for a mail, and decodes its parts, only if it begins with a field that it knows.
+_KNOWN_BEGINNING = b"Received: by localhost\r\n"
 
 #: Judgements that are remembered.
 _REMEMBERED = 10_000
@@ -49,42 +62,90 @@ class _Judgements:
                 self._known.popitem(last=False)
 
 
+class RefusedFile(NamedTuple):
+    """A file that was refused. ``reason`` is the code of the error, and ``why`` its sentence."""
+
+    filename: str
+    sha256: str
+    size: int
+    reason: str
+    why: str
+
+
 class Inspector:
     """Knows which files may be sent. Make one for a process: it remembers what it has judged."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, tell: Callable[[Caller, RefusedFile], None] | None = None) -> None:
+        """``tell`` is called for each file that is refused to a caller, before the error is raised."""
+        self._tell = tell
         settings = services.settings
         self._db, self._blobs, self._scanner = services.db, services.blobs, services.scanner
         self._rules, self._down = Rules.of(settings), settings.SCANNER_DOWN
         self._judgements, self._turns = _Judgements(), ScannerTurns()
 
     def take(
-        self, tenant_id: UUID, blocks: Iterable[bytes], filename: str, declared: str, *, most: int, size: int | None
+        self, who: Caller, blocks: Iterable[bytes], filename: str, declared: str, *, most: int, size: int | None
     ) -> tuple[StoredFile, Judged]:
-        """Store an upload like :func:`store.take`, and judge it.
+        """Store a caller's upload like :func:`store.take`, and judge it.
 
         Raises what :func:`store.take` raises, :class:`FileRefused`, :class:`VirusFound`, and
         :class:`ScannerUnavailable` if the setting says so. The content is then deleted within two hours.
         """
         examination = Examination()
-        name = safe_name(filename)
+        name, tenant_id = safe_name(filename), who.tenant_id
         watched = examination.watch(blocks)
         stored = store.take(self._db, self._blobs, tenant_id, watched, most=most, size=size, name=name)
-        judged = examination.judge(filename, declared, self._rules)
-        self._judgements.add(tenant_id, stored.sha256, name, declared, judged.content_type)
-        self._scan(tenant_id, {stored.sha256: judged.filename})
+        with self._telling(who, name, stored.sha256, stored.size):
+            judged = examination.judge(filename, declared, self._rules)
+            self._judgements.add(tenant_id, stored.sha256, name, declared, judged.content_type)
+            self._scan(tenant_id, {stored.sha256: judged.filename})
         return stored, judged
 
-    def named(self, tenant_id: UUID, files: Collection[FoundFile]) -> list[Judged]:
-        """Judge the files that a message names; return the name and type under which each is sent.
+    def named(self, who: Caller, files: Collection[FoundFile]) -> list[Judged]:
+        """Judge the files that a caller's message names; return the name and type under which each is sent.
 
         A content is read for this if it is not known yet under this extension, as after an upload straight
         to the store. Raises like :meth:`take`, and :class:`BlobMissing`.
         """
-        judged = [self._judged(tenant_id, file) for file in files]
-        names = {file.sha256: its.filename for file, its in zip(files, judged, strict=True)}
-        self._scan(tenant_id, names)
+        judged = []
+        for file in files:
+            with self._telling(who, safe_name(file.filename), file.sha256, file.size):
+                judged.append(self._judged(who.tenant_id, file))
+                self._scan(who.tenant_id, {file.sha256: judged[-1].filename})
         return judged
+
+    def mail(self, who: Caller, mime: bytes) -> None:
+        """Judge the files in a whole mail of a caller, and scan all of it.
+
+        Raises :class:`FileRefused`, :class:`VirusFound`, and :class:`ScannerUnavailable` unless mail may go out
+        unscanned: its sender keeps it, and tries again.
+        """
+        for file in files_in(mime):
+            sha256 = hashlib.sha256(file.content).hexdigest()
+            with self._telling(who, safe_name(file.filename), sha256, len(file.content)):
+                self._examined(file)
+        if self._scanner is not None:
+            with self._telling(who, WHOLE_MAIL, hashlib.sha256(mime).hexdigest(), len(mime)):
+                self._scan_mail(self._scanner, who.tenant_id, mime)
+
+    def _examined(self, file: MailFile) -> Judged:
+        examination = Examination()
+        for block in _blocks(file.content):
+            examination.look(block)
+        return examination.judge(file.filename, file.content_type, self._rules)
+
+    def _scan_mail(self, scanner: Scanner, tenant_id: UUID, mime: bytes) -> None:
+        try:
+            with self._turns.one(TURN_SECONDS):
+                found = scanner.scan(chain((_KNOWN_BEGINNING,), _blocks(mime)))
+        except ScannerUnavailable as error:
+            if self._down != "allow":
+                raise
+            log.warning("unscanned", extra={"tenant_id": tenant_id, "error": str(error)})
+            return
+        if found.state == "infected":
+            log.warning("virus_found", extra={"tenant_id": tenant_id, "found": found.words})
+        self._refuse(found.state, found.words, WHOLE_MAIL)
 
     def ready(self, tenant_id: UUID, names: Mapping[str, str]) -> None:
         """Find out whether a message may leave now; scan those of its files that were not.
@@ -93,6 +154,16 @@ class Inspector:
         message may never leave, and :class:`ScannerUnavailable` if it has to wait for the scanner.
         """
         self._scan(tenant_id, names, waits=True)
+
+    @contextmanager
+    def _telling(self, who: Caller, filename: str, sha256: str, size: int) -> Iterator[None]:
+        """Tell of a file that the block refuses."""
+        try:
+            yield
+        except FileRefused as error:
+            if self._tell is not None:
+                self._tell(who, RefusedFile(filename, sha256, size, error.code, str(error)))
+            raise
 
     def _judged(self, tenant_id: UUID, file: FoundFile) -> Judged:
         name, declared = safe_name(file.filename), file.content_type or ""
@@ -144,3 +215,7 @@ class Inspector:
     def _content(self, tenant_id: UUID, object_id: UUID, sha256: str, size: int) -> Iterator[bytes]:
         with content.opened(self._blobs, tenant_id, object_id, sha256=sha256, size=size) as blocks:
             yield from blocks
+
+
+def _blocks(content: bytes) -> Iterator[bytes]:
+    return (content[start : start + BLOCK] for start in range(0, len(content), BLOCK))

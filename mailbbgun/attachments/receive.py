@@ -63,13 +63,13 @@ class ReceivedForm:
         if wrong:
             raise InvalidInput(INVALID, fields=wrong)
 
-    def store(self, inspector: Inspector, tenant_id: UUID, *, most: int) -> list[tuple[StoredFile, Judged]]:
+    def store(self, inspector: Inspector, who: Caller, *, most: int) -> list[tuple[StoredFile, Judged]]:
         """Store the contents of the files, and judge them. Each is durable when this returns, for an hour.
 
         Raises what :meth:`Inspector.take` raises.
         """
         return [
-            inspector.take(tenant_id, content, file.filename, file.content_type, most=most, size=file.size)
+            inspector.take(who, content, file.filename, file.content_type, most=most, size=file.size)
             for file, content in zip(self.files, self._form.contents(), strict=True)
         ]
 
@@ -93,7 +93,7 @@ def receive(
     :meth:`Inspector.take` raises; then no name is stored.
     """
     received = received_files(form)
-    contents = received.store(inspector, who.tenant_id, most=services.settings.MAX_FILE_SIZE)
+    contents = received.store(inspector, who, most=services.settings.MAX_FILE_SIZE)
     named = [{**judged._asdict(), "sha256": content.sha256} for content, judged in contents]
     claim = None if key is None else idempotency.claim_of(who, key, {"attachments": named})
     rows = [{**its, "md5": one.md5, "size": one.size} for its, (one, _) in zip(named, contents, strict=True)]

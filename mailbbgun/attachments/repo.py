@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from mailbbgun.attachments.models import Attachment, Blob
 from mailbbgun.core.ids import first_id_at, new_id
 from mailbbgun.database.db import db_now, dialect_of
+from mailbbgun.tenants import storage
 
 #: Seconds that a blob is kept after each use, so that it is still there when what names it is committed.
 GRACE = 3600
@@ -84,6 +85,17 @@ def all_blobs(session: Session, tenant_id: UUID, *, after: str, limit: int = 100
     return session.scalars(select(Blob).where(*its).order_by(Blob.sha256).limit(limit)).all()
 
 
+def known_objects(session: Session, object_ids: Collection[UUID]) -> set[UUID]:
+    """Return those of these files' ids that blobs of any tenant have."""
+    return set(session.scalars(select(Blob.object_id).where(Blob.object_id.in_(object_ids))))
+
+
+def count_storage(session: Session, tenant_id: UUID) -> None:
+    """Count anew how many bytes a tenant's blobs have."""
+    its = select(func.coalesce(func.sum(Blob.size), 0)).where(Blob.tenant_id == tenant_id)
+    storage.correct(session, tenant_id, lambda: int(session.scalars(its).one()))
+
+
 def kept(session: Session, tenant_id: UUID, sha256s: Collection[str]) -> set[str]:
     """Return those of these blobs of a tenant that are kept for most of :data:`GRACE`."""
     its = (Blob.tenant_id == tenant_id, Blob.sha256.in_(sha256s), Blob.kept_until >= db_now(GRACE * 0.75))
@@ -146,6 +158,12 @@ def awaited(session: Session, tenant_id: UUID, digest: str, *, test: bool) -> Se
     its = (*_its(tenant_id, tests_only=test), Attachment.awaited == digest)
     own_kind = () if test else (Attachment.test.is_(False),)
     return session.scalars(select(Attachment).where(*its, *own_kind).order_by(Attachment.id)).all()
+
+
+def awaited_size(session: Session, tenant_id: UUID) -> int:
+    """Return the bytes of all files that clients of a tenant may yet upload."""
+    its = (Attachment.tenant_id == tenant_id, Attachment.awaited.is_not(None))
+    return int(session.scalar(select(func.coalesce(func.sum(Attachment.size), 0)).where(*its)) or 0)
 
 
 def arrived(session: Session, tenant_id: UUID, digest: str, values: Mapping[str, Any], *, test: bool) -> None:

@@ -10,9 +10,10 @@ from uuid import UUID
 from mailbbgun.attachments import repo
 from mailbbgun.attachments.models import key_of
 from mailbbgun.blobs.base import BlobStore
-from mailbbgun.core.errors import BlobStoreUnavailable, TooLarge
+from mailbbgun.core.errors import BlobStoreUnavailable, StorageFull, TooLarge
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.db import Database
+from mailbbgun.tenants import storage
 
 #: Bytes of an upload that are read before the store is asked for anything. A file that ends within them
 #: is not stored again if the tenant has it.
@@ -70,7 +71,7 @@ def take(
     that will come, if that is known. ``name``: for the sentence if it is too large. The content is kept
     for :data:`repo.GRACE` seconds, and longer if a row refers to it by then.
 
-    Raises :class:`TooLarge`; what ``blocks`` raises; :class:`BlobStoreUnavailable`; and
+    Raises :class:`TooLarge`; :class:`StorageFull`; what ``blocks`` raises; :class:`BlobStoreUnavailable`; and
     :class:`DatabaseUnavailable`. Then there is no row. There may be a file without one, which
     ``bin/mailbbgun blobs check`` finds: whether a commit that broke off was carried out is not known.
     """
@@ -101,11 +102,18 @@ def measure(blocks: Iterable[bytes], tenant_id: UUID, *, most: int, name: str) -
 def record(db: Database, blobs: BlobStore, fresh: StoredFile) -> StoredFile:
     """Give a content that is durable its row. If the tenant had it already, delete the fresh copy.
 
-    If the file of that row is lost, the fresh copy takes its place.
+    If the file of that row is lost, the fresh copy takes its place. Raises :class:`StorageFull`; then the
+    fresh copy is deleted, too.
     """
     values = {"md5": fresh.md5, "size": fresh.size, "object_id": fresh.object_id}
-    with db.write(fresh.tenant_id) as session:
-        object_id = repo.record_blob(session, fresh.tenant_id, fresh.sha256, values)
+    try:
+        with db.write(fresh.tenant_id) as session:
+            object_id = repo.record_blob(session, fresh.tenant_id, fresh.sha256, values)
+            if object_id == fresh.object_id:
+                storage.add(session, fresh.tenant_id, fresh.size)
+    except StorageFull:
+        _discard(blobs, fresh)
+        raise
     if object_id == fresh.object_id:
         return fresh
     if blobs.size(key_of(fresh.tenant_id, object_id)) != fresh.size:
@@ -114,14 +122,19 @@ def record(db: Database, blobs: BlobStore, fresh: StoredFile) -> StoredFile:
         if healed:
             log.warning("content_restored", extra={"tenant_id": fresh.tenant_id, "sha256": fresh.sha256})
             return fresh
-    try:
-        blobs.delete([key_of(fresh.tenant_id, fresh.object_id)])
-    except BlobStoreUnavailable as error:  # the upload succeeded; "blobs check" finds the copy
-        log.warning("copy_left", extra={"object_id": fresh.object_id, "error": str(error)})
+    _discard(blobs, fresh)
     with db.read(fresh.tenant_id) as session:
         kept = repo.blob(session, fresh.tenant_id, fresh.sha256)
     assert kept is not None  # it is kept for GRACE
     return StoredFile(fresh.tenant_id, kept.sha256, kept.md5, kept.size, kept.object_id)
+
+
+def _discard(blobs: BlobStore, fresh: StoredFile) -> None:
+    """Delete a copy that gets no row. If that fails, ``sweep/orphans.py`` finds the copy."""
+    try:
+        blobs.delete([key_of(fresh.tenant_id, fresh.object_id)])
+    except BlobStoreUnavailable as error:
+        log.warning("copy_left", extra={"object_id": fresh.object_id, "error": str(error)})
 
 
 def _read_ahead(blocks: Iterator[bytes]) -> tuple[list[bytes], bool]:

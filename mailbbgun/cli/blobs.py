@@ -16,6 +16,7 @@ from mailbbgun.blobs.base import StoredFile
 from mailbbgun.cli.terminal import as_json, opened, print_json, print_table
 from mailbbgun.core.errors import BlobMissing
 from mailbbgun.services import Services
+from mailbbgun.sweep.orphans import MARKS
 
 #: Seconds that a file may be without a row: its upload may be about to write it.
 YOUNG = 3600
@@ -48,7 +49,8 @@ def blobs() -> None:
 @click.option(
     "--repair",
     is_flag=True,
-    help="Delete files that no row knows. Put damaged files aside, so that the next upload of the content replaces it.",
+    help="Delete files that no row knows. Put damaged files aside, so that the next upload of the content replaces it. "
+    "Count anew how many bytes each tenant has.",
 )
 @as_json
 def check(deep: bool, repair: bool, as_json: bool) -> None:
@@ -82,8 +84,8 @@ def _faults(services: Services, deep: bool, checked: Counter[str]) -> Iterator[F
     seen: set[str] = set()
     before = datetime.now(UTC) - timedelta(seconds=YOUNG)
     for folder, files in groupby(services.blobs.keys(""), key=lambda found: found.key.partition("/")[0]):
-        if folder in (uploads.FOLDER, DAMAGED):
-            continue  # expire.py looks after the first, people after the second
+        if folder in (uploads.FOLDER, DAMAGED, MARKS):
+            continue  # expire.py looks after the first, people after the second, orphans.py after the third
         there = list(files)
         checked["files"] += len(there)
         tenant = _tenant(folder)
@@ -161,5 +163,10 @@ def _repair(services: Services, faults: list[FileFault]) -> None:
         if one.fault == "damaged":
             services.blobs.copy(one.key, f"{DAMAGED}/{one.key}")
     services.blobs.delete([one.key for one in faults if one.fault in ("damaged", "orphan")])
+    with services.db.read() as session:
+        tenants = repo.tenants_with_blobs(session)
+    for tenant in tenants:
+        with services.db.write(tenant) as session:
+            repo.count_storage(session, tenant)
     for fault, number in Counter(one.fault for one in faults).items():
         log.info("blobs_repaired", extra={"fault": fault, "count": number})

@@ -30,6 +30,7 @@ from mailbbgun.cli.terminal import (
 from mailbbgun.core.caller import Caller, Scope
 from mailbbgun.core.errors import NotFound
 from mailbbgun.database.db import Database
+from mailbbgun.events.changes.refused_files import RefusedFiles
 from mailbbgun.files import change, find, keep, repo
 from mailbbgun.files.models import NamedFile
 from mailbbgun.files.schemas import FileFilters, SharedFile, UploadTerms
@@ -94,7 +95,7 @@ def put(context: click.Context, /, path: Path, name: str, tenant: str, as_json: 
     declared = mimetypes.guess_type(name)[0] or UNKNOWN_TYPE
     with opened_for(tenant) as (services, tenant_id), as_usage_error(), path.open("rb") as file:
         blocks = iter(lambda: file.read(BLOCK), b"")
-        inspector, who = Inspector(services), _caller(tenant_id)
+        inspector, who = Inspector(services, RefusedFiles(services.db).tell), _caller(tenant_id)
         made, _new = keep.keep_body(
             services, inspector, who, blocks, name, declared, keep.FileTerms(**terms), size=path.stat().st_size
         )
@@ -125,7 +126,8 @@ def rename(file: str, name: str, tenant: str, as_json: bool) -> None:
     """Give FILE another NAME."""
     with opened_for(tenant) as (services, tenant_id), as_usage_error():
         its = _called(services.db, tenant_id, file)
-        made = change.change(services.db, Inspector(services), _caller(tenant_id), its.id, {"name": name})
+        inspector = Inspector(services, RefusedFiles(services.db).tell)
+        made = change.change(services.db, inspector, _caller(tenant_id), its.id, {"name": name})
     _print(made, as_json=as_json)
 
 

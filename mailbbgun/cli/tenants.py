@@ -23,7 +23,16 @@ from mailbbgun.tenants import repo
 from mailbbgun.tenants.models import ACTIVE, SUSPENDED
 from mailbbgun.tenants.schemas import NewTenant, TenantChange, Tenants, TenantShape
 
-COLUMNS = ("name", "status", "max_requests_per_minute", "max_messages_per_day", "created_at", "id")
+COLUMNS = (
+    "name",
+    "status",
+    "max_requests_per_minute",
+    "max_messages_per_day",
+    "max_storage",
+    "storage_used",
+    "created_at",
+    "id",
+)
 
 
 @click.group()
@@ -36,7 +45,8 @@ def _limits(command: Command) -> Command:
         "--max-requests-per-minute", type=LIMIT, help="Most requests a minute, of all its keys together."
     )
     messages = click.option("--max-messages-per-day", type=LIMIT, help="Most messages accepted in a day (UTC).")
-    return requests(messages(command))
+    storage = click.option("--max-storage", type=LIMIT, help="Most bytes of all its files together.")
+    return requests(messages(storage(command)))
 
 
 @tenant.command("list")
@@ -62,8 +72,8 @@ def create(context: click.Context, /, as_json: bool, **_: Any) -> None:
     wanted = validated(NewTenant(), _typed(context))
     with opened() as services:
         with services.db.write() as session:
-            made = repo.add_tenant(session, wanted)
-    _print(made, as_json)
+            made = repo.add_tenant(session, wanted).id
+        _show(services, str(made), as_json)
 
 
 @tenant.command()

@@ -180,6 +180,16 @@ class VirusFound(FileRefused):
     code = "virus_found"
 
 
+class StorageFull(MailBBGunError):
+    """The tenant's files have all the bytes that they may have. This one was not stored.
+
+    The status is that of WebDAV (RFC 4918 §11.5), which file services use for this.
+    """
+
+    code = "storage_full"
+    status = 507
+
+
 class TookTooLong(MailBBGunError):
     """A query takes longer than one caller may keep the database busy.
 

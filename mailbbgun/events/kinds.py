@@ -64,6 +64,8 @@ class Kind(StrEnum):
     ALERT_FIRED = "alert_fired"
     #: It was back for long enough.
     ALERT_RESOLVED = "alert_resolved"
+    #: A file may not be sent: an upload, a file that a message names, or one in a mail that was handed over.
+    FILE_REFUSED = "file_refused"
 
 
 #: How an attempt may end: what a filter by ``attempted`` stands for. The end of an attempt is its event.

@@ -38,11 +38,11 @@ class DryInspector(Inspector):
         self._accepted = Rules.of(services.settings)
 
     def take(
-        self, tenant_id: UUID, blocks: Iterable[bytes], filename: str, declared: str, *, most: int, size: int | None
+        self, who: Caller, blocks: Iterable[bytes], filename: str, declared: str, *, most: int, size: int | None
     ) -> tuple[StoredFile, Judged]:
         """Read and judge a file. Raises :class:`TooLarge`, :class:`FileRefused`."""
         examination = Examination()
-        measured = store.measure(examination.watch(blocks), tenant_id, most=most, name=safe_name(filename))
+        measured = store.measure(examination.watch(blocks), who.tenant_id, most=most, name=safe_name(filename))
         return measured, examination.judge(filename, declared, self._accepted)
 
 

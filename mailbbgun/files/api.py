@@ -6,7 +6,7 @@ from uuid import UUID
 
 from flask import Response, request
 
-from mailbbgun.attachments.api import FOR_PAGES, FORM, sent
+from mailbbgun.attachments.api import FOR_PAGES, FORM, FULL, sent
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.attachments.receive import UNKNOWN_TYPE, received_files
 from mailbbgun.attachments.signing import Signing
@@ -71,6 +71,7 @@ def index(filters: dict[str, Any]) -> Any:
 @blueprint.alt_response(415, description="The body is no multipart/form-data, or has a Content-Encoding.")
 @blueprint.alt_response(422, description=_REFUSED)
 @blueprint.alt_response(503, description=_AWAY)
+@blueprint.alt_response(507, description=FULL)
 @takes_uploads()
 @needs(Scope.FILES, tests=True)
 def upload(given: dict[str, Any]) -> Any:
@@ -95,6 +96,7 @@ def upload(given: dict[str, Any]) -> Any:
 @blueprint.alt_response(415, description="The body has a Content-Encoding.")
 @blueprint.alt_response(422, description=_REFUSED)
 @blueprint.alt_response(503, description=_AWAY)
+@blueprint.alt_response(507, description=FULL)
 @takes_uploads(media_type=None)
 @needs(Scope.FILES, tests=True)
 def put(given: dict[str, Any]) -> Any:
@@ -237,6 +239,7 @@ def _check_upload_link(**route: Any) -> None:
 @blueprint.alt_response(415, description="The body has a Content-Encoding.")
 @blueprint.alt_response(422, description=_REFUSED)
 @blueprint.alt_response(503, description=_AWAY)
+@blueprint.alt_response(507, description=FULL)
 @takes_uploads(media_type=None, admit=_check_upload_link)
 @signed
 def put_linked(given: dict[str, Any], tenant_id: UUID, kind: str) -> Any:

@@ -29,7 +29,7 @@ def change(db: Database, inspector: Inspector, who: Caller, file_id: UUID, given
         if extension(values["name"]) != extension(its.name):
             # Its type is found out anew: that of the old extension says nothing now.
             file = FoundFile(blob.sha256, blob.md5, blob.size, blob.object_id, values["name"], None, blob.scan)
-            values["content_type"] = inspector.named(who.tenant_id, [file])[0].content_type
+            values["content_type"] = inspector.named(who, [file])[0].content_type
     try:
         with db.write(who.tenant_id, tests_only=who.tests_only) as session:
             if not repo.change(session, its, values):

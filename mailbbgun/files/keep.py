@@ -48,7 +48,7 @@ def keep_form(
     check_ending(terms.expires_at)
     for file in form.files:  # before anything is stored
         names.in_folder(folder, safe_name(file.filename))
-    stored = form.store(inspector, who.tenant_id, most=services.settings.MAX_FILE_SIZE)
+    stored = form.store(inspector, who, most=services.settings.MAX_FILE_SIZE)
     return _named(services.db, who, [_in(folder, *one) for one in stored], terms)
 
 
@@ -72,7 +72,7 @@ def keep_body(
     check_ending(terms.expires_at)
     checked = names.checked(name)
     limit = services.settings.MAX_FILE_SIZE if most is None else min(most, services.settings.MAX_FILE_SIZE)
-    content, judged = inspector.take(who.tenant_id, blocks, checked, declared, most=limit, size=size)
+    content, judged = inspector.take(who, blocks, checked, declared, most=limit, size=size)
     made, new = _named(services.db, who, [_NewFile(checked, content, judged.content_type)], terms)
     return made[0], new
 

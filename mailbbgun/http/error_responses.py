@@ -28,7 +28,7 @@ INVALID = "Some fields are not valid."
 INTERNAL_ERROR = ("internal_error", "Something went wrong here; the log says what.")
 
 #: Statuses that leave a line in the log.
-TOLD = (401, 403, 421, 429)
+TOLD = (401, 403, 421, 429, 507)
 
 log = logging.getLogger("mailbbgun.web")
 
@@ -94,7 +94,7 @@ def handle_errors(app: Flask) -> None:
 
 
 def _our_error(error: MailBBGunError) -> Response:
-    if error.status >= 500:
+    if error.status >= 500 and error.status not in TOLD:
         # Only the first line: the next may be an SQL statement with its parameters.
         cause = str(error.__cause__).partition("\n")[0]
         log.warning(

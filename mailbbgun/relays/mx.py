@@ -6,6 +6,7 @@ broken resolvers give that answer too, without the record.
 """
 
 import ipaddress
+import math
 import random
 import threading
 from collections.abc import Sequence
@@ -33,6 +34,10 @@ MAX_CACHED = 300.0
 #: Seconds for which "no such name" and "no such record" are cached. RFC 2308 allows more, but a new
 #: domain should not have to wait.
 MAX_CACHED_NONE = 60.0
+
+#: Octets of TXT records of which an answer is cached. A name server may send 64 KB for any name that a
+#: mail makes us ask for.
+MAX_CACHED_OCTETS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,30 +112,35 @@ class Resolver:
         #: Answers as this resolver does, but only from the cache, and without waiting.
         self.cached = Cached(self._answers)
 
-    def ask(self, name: str, kind: str) -> list[dns.rdata.Rdata]:
-        """Return the records of `kind` ("MX", "A", "AAAA", "TXT") at `name`, an absolute name.
+    def ask(self, name: str, kind: str, within: float = math.inf) -> list[dns.rdata.Rdata]:
+        """Return the records of `kind` ("MX", "A", "AAAA", "TXT", "PTR") at `name`, an absolute name.
 
-        Raises NoData and NoAnswer.
+        `within` is the time limit of this query in seconds, if it is shorter than `lifetime`. Raises
+        NoData and NoAnswer.
         """
         try:
             return self.cached.ask(name, kind)
         except NotCached:
-            seconds, answer = self._fetch(name, kind)
-            with self._lock:
-                self._answers.pop((name.lower(), kind), None)
-                self._answers[name.lower(), kind] = (monotonic() + seconds, answer)
-                while len(self._answers) > self._most_cached:
-                    del self._answers[next(iter(self._answers))]
+            seconds, answer = self._fetch(name, kind, min(within, self._lifetime))
+            if _octets(answer) <= MAX_CACHED_OCTETS:
+                self._keep(name, kind, monotonic() + seconds, answer)
         return _records(answer)
 
-    def _fetch(self, name: str, kind: str) -> tuple[float, list[dns.rdata.Rdata] | NoData]:
+    def _keep(self, name: str, kind: str, until: float, answer: list[dns.rdata.Rdata] | NoData) -> None:
+        with self._lock:
+            self._answers.pop((name.lower(), kind), None)
+            self._answers[name.lower(), kind] = (until, answer)
+            while len(self._answers) > self._most_cached:
+                del self._answers[next(iter(self._answers))]
+
+    def _fetch(self, name: str, kind: str, lifetime: float) -> tuple[float, list[dns.rdata.Rdata] | NoData]:
         """Return the answer, and for how many seconds to cache it. Raises NoAnswer."""
         try:
             absolute = dns.name.from_text(name, dns.name.root)
         except (dns.exception.DNSException, UnicodeError):
             return MAX_CACHED_NONE, NoData(exists=False)  # not a name that could exist
         try:
-            answer = self._dns.resolve(absolute, kind, lifetime=self._lifetime, search=False)
+            answer = self._dns.resolve(absolute, kind, lifetime=lifetime, search=False)
         except dns.resolver.NXDOMAIN as error:
             response = error.response(absolute)  # type: ignore[no-untyped-call]  # dnspython annotates all but its errors
             return MAX_CACHED_NONE, _certain(response, NoData(exists=False))
@@ -146,6 +156,11 @@ def _records(answer: list[dns.rdata.Rdata] | NoData) -> list[dns.rdata.Rdata]:
     if isinstance(answer, NoData):
         raise NoData(answer.exists)
     return answer
+
+
+def _octets(answer: list[dns.rdata.Rdata] | NoData) -> int:
+    records = [] if isinstance(answer, NoData) else answer
+    return sum(len(part) for record in records if isinstance(record, TXT) for part in record.strings)
 
 
 def lookup(domain: str, resolver: Resolver | Cached) -> list[MXHost] | Bounced | Deferred:

@@ -53,7 +53,7 @@ class Door:
         :class:`ConfigurationError` about the certificate.
         """
         refusals = Refusals()
-        self._storing = Storing(acceptor)
+        self._storing = Storing(acceptor, scans=services.scanner is not None)
         self._options = options
         self._parts = DoorParts(
             settings=services.settings,

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Response, request
+from flask import Response, current_app, request
 
 from mailbbgun.core.caller import Scope
 from mailbbgun.database.deadline import at_most
@@ -12,7 +12,7 @@ from mailbbgun.http.gate import caller, needs, reading
 from mailbbgun.http.provided import provided
 from mailbbgun.services import Services
 from mailbbgun.statistics import figures
-from mailbbgun.statistics.schemas import AskedAs, FiguresShape
+from mailbbgun.statistics.schemas import AskedAs, FiguresShape, dumped
 from mailbbgun.statistics.table import as_csv
 
 #: Seconds that the database may take for one answer.
@@ -45,7 +45,7 @@ def show(asked: dict[str, Any]) -> Any:
     if _wants_csv(asked["format"]):
         named = {"Content-Disposition": 'attachment; filename="statistics.csv"'}
         return Response(as_csv(found), mimetype="text/csv", headers=named)
-    return found
+    return current_app.json.response(dumped(found))
 
 
 def _wants_csv(named: str | None) -> bool:

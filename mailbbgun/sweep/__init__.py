@@ -8,7 +8,9 @@ Every worker does this by the clock. Each second a *tick* hints deliveries that 
 hint (``hints.unhinted``). Each ``SWEEP_SECONDS`` a *sweep* settles the claims of dead workers and
 hints deliveries whose hints are late or lost (``sweep.sweep``).
 
+In small steps of its own, it also goes through the store of files, and deletes those that no row knows.
+
 Files: `sweep` is one sweep, `hints` finds deliveries without a hint, `replay` settles claims by the
-journal, `mend` makes queues that the broker lost, and `requeue` is the command
-``bin/requeue-pending``.
+journal, `mend` makes queues that the broker lost, `orphans` deletes files without rows, and `requeue` is
+the command ``bin/requeue-pending``.
 """

@@ -34,7 +34,7 @@ from mailbbgun.tenants.models import SUSPENDED, ApiKey, Tenant
 
 #: How many entries of a list an error names.
 MOST_NAMED = 5
-TENANT_LIMITS = ("max_requests_per_minute", "max_messages_per_day")
+TENANT_LIMITS = ("max_requests_per_minute", "max_messages_per_day", "max_storage")
 
 
 def check(

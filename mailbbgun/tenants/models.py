@@ -1,16 +1,29 @@
-"""The tables of tenants, API keys, daily quotas, the service's own secrets and the audit."""
+"""The tables of tenants, API keys, daily quotas, storage, the service's own secrets and the audit."""
 
 from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Table, Text, false
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Table, Text, false, func, select
+from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.db import Base, Owned, UTCDateTime, encrypted
 
 ACTIVE, SUSPENDED = STATUSES = ("active", "suspended")
+
+
+class StorageUsage(Base):
+    """How many bytes of files a tenant has: the sum of the sizes of its blobs.
+
+    The transactions that add and delete blobs change it, last of all, so that uploads wait for each other no
+    longer than a commit takes. A tenant without a row never had a file. No foreign key, as in :class:`Usage`.
+    """
+
+    __tablename__ = "tenant_storage"
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    used: Mapped[int] = mapped_column(BigInteger)
 
 
 class Tenant(Base):
@@ -26,9 +39,15 @@ class Tenant(Base):
     status: Mapped[str] = mapped_column(String(16), index=True)
     max_requests_per_minute: Mapped[int | None]  # null: no limit
     max_messages_per_day: Mapped[int | None]  # null: no limit
+    max_storage: Mapped[int | None] = mapped_column(BigInteger)  # bytes of its files; null: no limit
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
     #: Whether it has had suppressions. If not, nobody need look for them.
     has_suppressions: Mapped[bool] = mapped_column(server_default=false())
+    #: Bytes of its files now. Deferred: the keyring, which reads tenants often, does not need it.
+    storage_used: Mapped[int] = column_property(
+        select(func.coalesce(func.sum(StorageUsage.used), 0)).where(StorageUsage.tenant_id == id).scalar_subquery(),
+        deferred=True,
+    )
 
 
 class ApiKey(Base):
@@ -118,3 +137,4 @@ TENANTS = cast(Table, Tenant.__table__)
 API_KEYS = cast(Table, ApiKey.__table__)
 KEY_CHANGES = cast(Table, KeyChange.__table__)
 USAGE = cast(Table, Usage.__table__)
+STORAGE = cast(Table, StorageUsage.__table__)

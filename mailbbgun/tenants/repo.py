@@ -49,6 +49,10 @@ PEPPER = "pepper"
 Row = TypeVar("Row", Tenant, ApiKey, AuditEntry)
 
 
+#: What people see of a tenant, and requests need not know.
+_SHOWN = undefer(Tenant.storage_used)
+
+
 def suspended(tenant_id: ColumnElement[UUID]) -> ColumnElement[bool]:
     """Return an SQL condition: this tenant is suspended.
 
@@ -78,7 +82,7 @@ def tenants(
     Also returns the number of all tenants, and the last id of the page if more tenants follow.
     """
     count = session.scalar(select(func.count()).select_from(Tenant)) or 0
-    statement = select(Tenant).order_by(Tenant.id.desc()).offset(offset).limit(limit + 1)
+    statement = select(Tenant).options(_SHOWN).order_by(Tenant.id.desc()).offset(offset).limit(limit + 1)
     return _page(
         session.scalars(statement if after is None else statement.where(Tenant.id < after)).all(), count, limit
     )
@@ -86,12 +90,12 @@ def tenants(
 
 def tenant(session: Session, tenant_id: UUID) -> Tenant | None:
     """Return a tenant; None if there is none."""
-    return session.get(Tenant, tenant_id)
+    return session.get(Tenant, tenant_id, options=[_SHOWN])
 
 
 def tenant_named(session: Session, name: str) -> Tenant | None:
     """Return the tenant with this name; None if there is none."""
-    return session.scalar(select(Tenant).where(Tenant.name == name))
+    return session.scalar(select(Tenant).options(_SHOWN).where(Tenant.name == name))
 
 
 def names(session: Session, tenant_ids: Collection[UUID]) -> dict[UUID, str]:

@@ -75,6 +75,12 @@ class TenantLimits(Schema):
         validate=validate.Range(0, 10**9),
         metadata={"description": "Messages accepted in a day (UTC)."},
     )
+    max_storage = fields.Integer(
+        strict=True,
+        allow_none=True,
+        validate=validate.Range(0, 2**60),
+        metadata={"description": "Bytes of all its files together. Equal files count once.", "example": 10_000_000_000},
+    )
 
 
 class NewTenant(TenantLimits):
@@ -99,6 +105,7 @@ class TenantShape(TenantLimits):
     id = fields.UUID()
     name = fields.String()
     status = fields.String(validate=validate.OneOf(STATUSES))
+    storage_used = fields.Integer(metadata={"description": "Bytes of its files now."})
     created_at = Time()
 
 

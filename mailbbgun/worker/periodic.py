@@ -36,6 +36,7 @@ from mailbbgun.suppressions import repo as suppressions
 from mailbbgun.sweep import replay
 from mailbbgun.sweep.hints import hint_again, scheduled, unhinted
 from mailbbgun.sweep.mend import Mender
+from mailbbgun.sweep.orphans import Orphans
 from mailbbgun.sweep.sweep import sweep
 from mailbbgun.tenants import repo as tenants
 from mailbbgun.tracking import repo as tracking
@@ -49,6 +50,8 @@ RESUMES, RESUMING = 5, 1000
 DOMAINS_SECONDS = 15.0
 #: Seconds between two looks for notices of alerts that are due.
 NOTICE_SECONDS = 1.0
+#: Seconds between two steps through the store of files.
+ORPHANS_SECONDS = 10.0
 #: Seconds, at least, until a task is done again that failed by an error that nobody foresaw.
 FAILED_SECONDS = 10.0
 #: Seconds between two looks for scheduled mail that is due.
@@ -92,6 +95,7 @@ class Periodic:
         self._hints_lost = hints_lost
         self._told: dict[UUID, Opened] = {}  # open circuits of accounts, as the database has them
         self._expired = replay.Expired(services.db, services.settings)
+        self._orphans = Orphans(services)
         self._alerts = Evaluator(services.db, services.settings.var, services.settings.ALERT_SECONDS, stop.is_set)
         self._notices = Sender(services, stop.is_set)
         # Leases are renewed until the last result is written: a server's reply may be waited for during
@@ -127,10 +131,7 @@ class Periodic:
             ],
             "notices": [Task(NOTICE_SECONDS, partial(self._notices.turn, QUICK), "alerts")],
             "notice_urls": [Task(NOTICE_SECONDS, partial(self._notices.turn, SLOW), "alerts")],
-            "files": [  # it may wait for a store that is away
-                Task(60.0, self._expire_files, "files"),
-                Task(3600.0, self._forget_uploads, "uploads"),
-            ],
+            "files": self._files(),
         }
         every["statistics"] = self._statistics()
         if settings.RETENTION_DAYS or settings.METADATA_DAYS:
@@ -142,6 +143,14 @@ class Periodic:
         if db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
         return every
+
+    def _files(self) -> list[Task]:
+        """Return the tasks that may wait for a store that is away."""
+        return [
+            Task(60.0, self._expire_files, "files"),
+            Task(3600.0, self._forget_uploads, "uploads"),
+            Task(ORPHANS_SECONDS, self._orphans.step, "orphans"),
+        ]
 
     def _statistics(self) -> list[Task]:
         follower = Follower(self._services.db, self._services.settings, self._context.owner)

@@ -1,20 +1,26 @@
 """Files are judged and scanned when they are uploaded, named by a message, and sent."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from email.message import EmailMessage
+from email.policy import SMTP
 
 import pytest
 
 from mailbbgun.attachments import repo
 from mailbbgun.attachments.find import FoundFile
-from mailbbgun.attachments.inspection import Inspector
+from mailbbgun.attachments.inspection import Inspector, RefusedFile
 from mailbbgun.attachments.store import StoredFile
+from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import FileRefused, ScannerUnavailable, VirusFound
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.safety.scanner import Scanner
 from mailbbgun.services import Services
 from tests.safety.samples import GOOD, PDF, PROGRAM, zipped
 from tests.servers.clamd import EICAR, MOST, Clamd
+
+WHO = Caller(DEFAULT_TENANT)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +37,7 @@ def guarded(services: Services, clamd: Clamd, down: str = "hold") -> Services:
 
 def take(inspector: Inspector, content: bytes, name: str = "a.txt", declared: str = "") -> StoredFile:
     blocks = (content[start : start + 50_000] for start in range(0, len(content), 50_000))
-    stored, judged = inspector.take(DEFAULT_TENANT, blocks, name, declared, most=20_000_000, size=len(content))
+    stored, judged = inspector.take(WHO, blocks, name, declared, most=20_000_000, size=len(content))
     assert judged.filename
     return stored
 
@@ -49,7 +55,7 @@ def scan_of(services: Services, stored: StoredFile) -> str:
 
 def test_an_upload_gets_a_safe_name_and_its_type(installed: Services) -> None:
     inspector = Inspector(installed)
-    stored, judged = inspector.take(DEFAULT_TENANT, [PDF], "C:\\x\\invoice\u202e.pdf", "", most=1000, size=None)
+    stored, judged = inspector.take(WHO, [PDF], "C:\\x\\invoice\u202e.pdf", "", most=1000, size=None)
     assert judged == ("invoice.pdf", "application/pdf")
     assert (stored.size, scan_of(installed, stored)) == (len(PDF), "unscanned")
     for name, content in (("a.pdf", PROGRAM), ("setup.exe", PROGRAM), ("a.zip", zipped({"x.exe": b"x"}))):
@@ -60,16 +66,16 @@ def test_an_upload_gets_a_safe_name_and_its_type(installed: Services) -> None:
 def test_a_message_cannot_give_a_content_a_name_that_does_not_fit(installed: Services) -> None:
     inspector = Inspector(installed)
     stored = take(inspector, GOOD["zip"], "a.zip")
-    assert inspector.named(DEFAULT_TENANT, [file(stored, "../b.zip")]) == [("b.zip", "application/zip")]
+    assert inspector.named(WHO, [file(stored, "../b.zip")]) == [("b.zip", "application/zip")]
     for wrong in (file(stored, "a.pdf"), file(stored, "a.exe"), file(stored, "a.zip", "text/html")):
         for asked in (inspector, Inspector(installed)):
             with pytest.raises(FileRefused):
-                asked.named(DEFAULT_TENANT, [wrong])
-    assert Inspector(installed).named(DEFAULT_TENANT, [file(stored, "a.zip")])[0].content_type == "application/zip"
-    assert inspector.named(DEFAULT_TENANT, []) == []
+                asked.named(WHO, [wrong])
+    assert Inspector(installed).named(WHO, [file(stored, "a.zip")])[0].content_type == "application/zip"
+    assert inspector.named(WHO, []) == []
     with installed.blobs.open(next(iter(installed.blobs.keys(""))).key):
         installed.blobs.delete([one.key for one in installed.blobs.keys("")])
-    assert inspector.named(DEFAULT_TENANT, [file(stored, "c.zip")])  # it is not read once more
+    assert inspector.named(WHO, [file(stored, "c.zip")])  # it is not read once more
 
 
 def test_a_virus_is_refused_wherever_it_is_named_and_scanned_once(installed: Services, clamd: Clamd) -> None:
@@ -80,7 +86,7 @@ def test_a_virus_is_refused_wherever_it_is_named_and_scanned_once(installed: Ser
     before = take(Inspector(installed), EICAR)  # before the scanner was set up
     assert scan_of(services, before) == "unscanned"
     with pytest.raises(VirusFound, match=r"'b.txt' is not accepted: the virus scanner found Eicar") as caught:
-        inspector.named(DEFAULT_TENANT, [file(clean, "a.txt"), file(before, "b.txt")])
+        inspector.named(WHO, [file(clean, "a.txt"), file(before, "b.txt")])
     assert (caught.value.status, caught.value.code) == (422, "virus_found")
     assert scan_of(services, before) == "infected"
     clamd.kill9()
@@ -105,15 +111,15 @@ def test_while_the_scanner_is_down_files_wait_are_refused_or_go_out_as_the_setti
     try:
         stored = take(hold, b"held until it is scanned")
         held = file(stored, "a.txt")
-        hold.named(DEFAULT_TENANT, [held])
+        hold.named(WHO, [held])
         with pytest.raises(ScannerUnavailable):
             hold.ready(DEFAULT_TENANT, {stored.sha256: "a.txt"})
-        for refused in (lambda: take(reject, b"x"), lambda: reject.named(DEFAULT_TENANT, [held])):
+        for refused in (lambda: take(reject, b"x"), lambda: reject.named(WHO, [held])):
             with pytest.raises(ScannerUnavailable) as caught:
                 refused()
             assert (caught.value.status, caught.value.retry_after) == (503, 5)
         take(allow, b"y")
-        allow.named(DEFAULT_TENANT, [held])
+        allow.named(WHO, [held])
         allow.ready(DEFAULT_TENANT, {stored.sha256: "a.txt"})
         virus = take(hold, EICAR + b" held")
     finally:
@@ -132,3 +138,50 @@ def test_a_file_that_cannot_be_scanned_is_refused_unless_all_may_go_unscanned(
         take(Inspector(guarded(installed, clamd)), b"x" * 3 * MOST)
     stored = take(Inspector(guarded(installed, clamd, "allow")), b"x" * 3 * MOST)
     assert scan_of(installed, stored) == "unscannable"
+
+
+def mail(name: str, content: bytes, first: str = "From") -> bytes:
+    made = EmailMessage(policy=SMTP)
+    made[first] = "shop@example.com"
+    made.set_content("Hello\n")
+    made.add_attachment(content, maintype="application", subtype="octet-stream", filename=name)
+    return made.as_bytes()
+
+
+def test_the_files_in_a_whole_mail_are_judged_and_each_refusal_is_told(installed: Services) -> None:
+    told: list[tuple[Caller, RefusedFile]] = []
+    inspector = Inspector(installed, lambda *file: told.append(file))
+    for name, content in GOOD.items():
+        inspector.mail(WHO, mail(f"a.{name}", content))
+    for name, content in (("a.pdf", PROGRAM), ("setup.exe", b"x"), ("a.zip", zipped({"x.exe": b"x"}))):
+        with pytest.raises(FileRefused, match=name):
+            inspector.mail(WHO, mail(name, content))
+        who, file = told.pop()
+        assert (who, file.filename, file.sha256) == (WHO, name, hashlib.sha256(content).hexdigest())
+        assert (file.size, file.reason, name in file.why) == (len(content), "file_refused", True)
+    assert told == []
+
+
+def test_a_whole_mail_is_scanned_and_kept_by_its_sender_while_the_scanner_is_down(
+    installed: Services, clamd: Clamd
+) -> None:
+    told: list[tuple[Caller, RefusedFile]] = []
+    hold, reject, allow = (
+        Inspector(guarded(installed, clamd, down), lambda *file: told.append(file))
+        for down in ("hold", "reject", "allow")
+    )
+    hold.mail(WHO, mail("a.txt", b"hello"))
+    for first in ("From", "X-Unknown"):
+        with pytest.raises(VirusFound, match="Eicar"):
+            hold.mail(WHO, mail("a.txt", EICAR, first))
+    assert [file.reason for _, file in told] == ["virus_found"] * 2
+    clamd.kill9()
+    try:
+        for refused in (hold, reject):
+            with pytest.raises(ScannerUnavailable):
+                refused.mail(WHO, mail("a.txt", b"hello"))
+        allow.mail(WHO, mail("a.txt", b"hello"))
+        with pytest.raises(FileRefused):
+            allow.mail(WHO, mail("a.exe", b"hello"))
+    finally:
+        clamd.start()

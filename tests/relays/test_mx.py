@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from mailbbgun.relays.mx import MXHost, Resolver, addresses, lookup
+from mailbbgun.relays.mx import MXHost, NoAnswer, Resolver, addresses, lookup
 from mailbbgun.smtp.outcome import Bounced, Deferred, Phase
 from tests.smtp.name_server import NameServer
-from tests.waiting import PATIENCE, growing
+from tests.waiting import PATIENCE, bounded, growing
 
 ZONE = {
     "three.test": {"MX": ["20 c.three.test.", "10 b.three.test.", "10 a.three.test."]},
@@ -185,3 +185,19 @@ def test_threads_share_a_resolver() -> None:
             thread.join(PATIENCE)
     assert len(results) == 120
     assert not any(isinstance(result, Deferred) for result in results)
+
+
+def test_a_large_answer_is_given_but_not_cached() -> None:
+    zone = {"large.test": {"TXT": [" ".join(['"' + "x" * 255 + '"'] * 17)]}, "small.test": {"TXT": ['"x"']}}
+    with NameServer(zone) as server:
+        asked = resolver(server)
+        for name, queries in (("large.test", 2), ("small.test", 1)):
+            for _ in range(2):
+                assert asked.ask(name, "TXT")
+            assert server.asked.count((name, "TXT")) == queries
+
+
+def test_one_query_may_have_less_time_than_others() -> None:
+    with NameServer(ZONE) as server, bounded("the query"):
+        with pytest.raises(NoAnswer):
+            resolver(server).ask("silent.test", "TXT", 0.1)

@@ -97,6 +97,11 @@ def clamd() -> Path:
     return _found("clamd")
 
 
+def rspamd() -> Path:
+    """Return the path of rspamd. Raises :class:`Missing`."""
+    return _found("rspamd")
+
+
 def nginx() -> Path:
     """Return the path of nginx. Raises :class:`Missing`."""
     return _found("nginx")

@@ -18,6 +18,7 @@ from mailbbgun.campaigns.people import People
 from mailbbgun.cli.terminal import PROGRAM, CallersPath, of_tenant, opened, tenant_called
 from mailbbgun.core.caller import ANYONE, Caller, Scope
 from mailbbgun.core.errors import MailBBGunError
+from mailbbgun.events.changes.refused_files import RefusedFiles
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts.sender import identities
@@ -90,7 +91,7 @@ def _sent(services: Services, campaign: Campaign, people: People, caller: Caller
     settings, publisher = services.settings, Publisher(services.db, services.queue, services.outages)
     store = Store(services.db, settings.IDEMPOTENCY_SECONDS)
     files, links = (
-        Attached(services, Inspector(services)),
+        Attached(services, Inspector(services, RefusedFiles(services.db).tell)),
         UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL),
     )
     acceptor = Acceptor(settings, store, publisher, files, Templates(services.db), links)

@@ -21,7 +21,7 @@ from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.ids import new_id
 from mailbbgun.statistics import figures
 from mailbbgun.statistics.rebuild import rebuild as count_again
-from mailbbgun.statistics.schemas import FiguresShape, StatisticsQuery
+from mailbbgun.statistics.schemas import StatisticsQuery, dumped
 
 COLUMNS = ("messages", "accepted", "delivered", "failed", "deferred")
 TIMES = tuple(f"time_to_deliver_{name}" for name in figures.PERCENTILES)
@@ -46,7 +46,7 @@ def show(context: click.Context, /, tenant: str, as_json: bool, **_: Any) -> Non
             question = figures.question(tenant_id, False, asked, services.settings, datetime.now(UTC))
         found = figures.answer(session, question)
     if as_json:
-        print_json(FiguresShape().dump(found))
+        print_json(dumped(found))
         return
     rows = found["points"] if found["groups"] is None else found["groups"]
     by_status = question.group_by == "status"

@@ -33,6 +33,7 @@ from mailbbgun.cli.terminal import (
 from mailbbgun.core.caller import Caller, Scope
 from mailbbgun.core.errors import NotFound, Unavailable
 from mailbbgun.core.ids import new_id
+from mailbbgun.events.changes.refused_files import RefusedFiles
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.services import Services
 from mailbbgun.slack.schemas import NewSlackMessage
@@ -94,7 +95,7 @@ def send(context: click.Context, /, tenant: str, as_json: bool, **given: Any) ->
 
 
 def _door(services: Services, store: Store, publisher: Publisher) -> SlackDoor:
-    files = Attached(services, Inspector(services))
+    files = Attached(services, Inspector(services, RefusedFiles(services.db).tell))
     acceptor = Acceptor(services.settings, store, publisher, files, Templates(services.db))
     return SlackDoor(services.settings, services.db, acceptor)
 

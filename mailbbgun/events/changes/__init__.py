@@ -2,5 +2,6 @@
 
 Files: ``record`` keeps the results of attempts, and what people cancel or retry; ``holding`` holds the mail of
 suspended tenants, and makes it due again; ``rescheduling`` moves the next attempt; ``stopping`` ends
-deliveries to suppressed recipients; ``circuits`` tells of accounts that are paused.
+deliveries to suppressed recipients; ``circuits`` tells of accounts that are paused; ``refused_files`` of
+files that were refused.
 """

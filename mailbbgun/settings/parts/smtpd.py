@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mailbbgun.settings.parts.bounces import BounceSettings
+from mailbbgun.settings.parts.verification import VerificationSettings
 from mailbbgun.settings.values import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SmtpdSettings(BounceSettings):
+class SmtpdSettings(VerificationSettings):
     """A part of :class:`~mailbbgun.settings.settings.Settings`."""
 
     SMTPD_HOST: str = setting(
