@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import plot
+from bench import by_smtp, plot
 from bench.options import (
     BATCHES,
     CONFIGURATIONS,
@@ -54,6 +54,7 @@ LOOPS = (REFERENCE, OUR_CLIENT, PIPELINED, SOURCE)
 SUBJECTS = (*CONFIGURATIONS, KEYS, SIGNED, WATCHED, *BATCHES.values(), *PEERS, *LOOPS, THREADS, THEORY)
 PHASES = {
     "accept": "accept, durably",
+    by_smtp.PHASE: "accept by SMTP, durably, of the same client",
     CLEAR: "drain a backlog into the sink",
     ENCRYPTED: "drain over STARTTLS into a sink of our own",
     "through": "end to end, accept and deliver at once",
@@ -66,6 +67,8 @@ NOTE = (
     "in the same round.\n"
     "To accept: ours an HTTP POST, Postfix SMTP, the others a function call in the client, "
     "which does their part there.\n"
+    "By SMTP: one program submits to all, one command after the other over connections that stay open; to ours it "
+    "logs in.\n"
     "In batches: personal messages with values of their own, a thousand in a POST, over 4 connections.\n"
     "DKIM: two signatures of each message, by RSA with 2048 bits and by Ed25519; the others sign nothing.\n"
     "STARTTLS: all check the certificate and keep sessions, ours logs in, too. "

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import batches, phases
+from bench.by_smtp import accept_smtp
 from bench.options import (
     BATCHES,
     KEYS,
@@ -41,6 +42,9 @@ SHAPED = ("postfix",)
 
 TLS = ("postfix",)
 """Peers that are measured over STARTTLS, too."""
+
+SMTP = ("postfix",)
+"""Peers that take messages in by SMTP."""
 
 WEBHOOKS = 2
 """Webhooks that get every event of an installation that is watched."""
@@ -103,6 +107,12 @@ class Turns:
         ]
         turns += self._shape_turns() if options.shapes else []
         turns += [Turn(KEYS, f"{ours}, API keys", messages, False, partial(self._with_keys, ours))]
+        turns += [
+            Turn(name, f"by SMTP, {name}", messages, False, partial(self._by_smtp, name))
+            for name in options.configurations
+        ]
+        by_smtp = [name for name in options.peers if name in SMTP]
+        turns += [Turn(name, f"by SMTP, {name}", messages, True, self._postfix_by_smtp) for name in by_smtp]
         turns += [Turn(SIGNED, f"{ours}, DKIM", messages + ACCEPT_WARM, False, partial(self._signed, ours))]
         turns += [Turn(WATCHED, f"{ours}, webhooks", 3 * messages, False, partial(self._watched, ours))]
         turns += [
@@ -171,6 +181,16 @@ class Turns:
         bench = self._bench
         with self._service(name, bench.sink, {"AUTH_REQUIRED": "true"}) as service, Exactly(bench.sink, 0):
             return phases.accept(service, bench)
+
+    def _by_smtp(self, name: str) -> Figures:
+        """Measure accept by SMTP."""
+        with self._service(name, self._bench.sink, {}) as service, Exactly(self._bench.sink, 0):
+            return accept_smtp(service, self._bench)
+
+    def _postfix_by_smtp(self) -> Figures:
+        bench = self._bench
+        with Postfix(bench.sink.port, bench.sessions, bench.connections) as instance, Exactly(bench.sink, 0):
+            return accept_smtp(instance, bench)
 
     def _signed(self, name: str) -> Figures:
         """Measure the drain of mail that is signed."""

@@ -1,12 +1,14 @@
 """Checks whether a part of the service is alive, for containers.
 
-Run as ``python deploy/healthcheck.py api|worker|catcher``; exit code 0 means alive, 1 dead. It
+Run as ``python deploy/healthcheck.py api|worker|smtpd|catcher``; exit code 0 means alive, 1 dead. It
 needs only the standard library.
 """
 
+import contextlib
 import fcntl
 import os
 import socket
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -36,11 +38,24 @@ def worker() -> bool:
     return any(_held(journal) for journal in journals)
 
 
+def smtpd() -> bool:
+    """Return whether the SMTP door sends its greeting; by TLS, if that is the only port."""
+    for name, usual in (("SMTPD_PORT", 2525), ("MX_LISTEN_PORT", 0)):
+        if port := _port(f"MAILBBGUN_{name}", usual):
+            return _greets(port)
+    return _greets(_port("MAILBBGUN_SMTPD_TLS_PORT", 0), tls=True)
+
+
 def catcher() -> bool:
     """Return whether the catcher sends its greeting."""
-    address = ("127.0.0.1", _port("MAILBBGUN_CATCHER_PORT", 1025))
+    return _greets(_port("MAILBBGUN_CATCHER_PORT", 1025))
+
+
+def _greets(port: int, *, tls: bool = False) -> bool:
     try:
-        with socket.create_connection(address, timeout=4) as link:
+        with socket.create_connection(("127.0.0.1", port), timeout=4) as plain, contextlib.ExitStack() as stack:
+            # Whose certificate it is does not matter: we ask our own machine whether it is alive.
+            link = stack.enter_context(ssl._create_unverified_context().wrap_socket(plain)) if tls else plain
             greets = link.recv(4) == b"220 "
             link.sendall(b"QUIT\r\n")
             return greets
@@ -71,7 +86,7 @@ def _held(journal: Path) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Run the check that the arguments name and return the exit code; 2 for wrong usage."""
-    parts = {"api": api, "worker": worker, "catcher": catcher}
+    parts = {"api": api, "worker": worker, "smtpd": smtpd, "catcher": catcher}
     usage = f"Usage: deploy/healthcheck.py {'|'.join(parts)}"
     if arguments in (["-h"], ["--help"]):
         print(usage + "\nExit codes: 0 alive, 1 dead, 2 wrong usage.")

@@ -11,6 +11,9 @@ from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.net import is_loopback
 from mailbbgun.settings.settings import Settings
 
+#: Settings of ports, and that of their host if it has another name.
+_OTHER_HOSTS = {"SMTPD_TLS_PORT": "SMTPD_HOST", "MX_LISTEN_PORT": "SMTPD_HOST"}
+
 _checked = False
 
 
@@ -49,7 +52,7 @@ def check_was_made() -> None:
 def taken(host: str, port: int, setting: str) -> str:
     """Return one line that says why we cannot listen on a port; "" if we can.
 
-    ``setting`` is the port's setting, PORT or CATCHER_PORT. Raises :class:`ConfigurationError` if
+    ``setting`` is the port's setting, such as PORT or CATCHER_PORT. Raises :class:`ConfigurationError` if
     the host is not this machine.
     """
     problems: list[OSError | None] = []
@@ -90,4 +93,5 @@ def _addresses(host: str, port: int, setting: str) -> list[tuple[Any, ...]]:
 
 
 def _host(setting: str) -> str:
-    return setting.replace("PORT", "HOST")
+    """Return the setting of the host that a port's setting belongs to."""
+    return _OTHER_HOSTS.get(setting, setting.replace("PORT", "HOST"))

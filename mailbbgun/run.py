@@ -1,4 +1,4 @@
-"""``bin/run``: database, API, worker and mail catcher in the foreground. Also ``python api.py``.
+"""``bin/run``: database, API, worker, SMTP door and mail catcher in the foreground. Also ``python api.py``.
 
 The parts start together and end together. Honcho starts them, each in a session of its own, so that
 a Ctrl-C reaches only us; and it prefixes their lines. Honcho's manager loop is not used: it prints
@@ -12,12 +12,9 @@ if __name__ == "__main__":
     need("run", serves=True)
 
 import contextlib
-import http.client
 import os
 import queue
-import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -32,11 +29,12 @@ from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 from honcho.process import Popen
 
+from mailbbgun.announcing import announce
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.process import CONTEXT, Insistence, explained_exit, heeded, next_event, run, version_option
 from mailbbgun.exposure import check_exposure, taken
-from mailbbgun.relays.url import read
 from mailbbgun.settings.settings import Settings
+from mailbbgun.smtpd.listening import check_certificate, check_ports, port_taken, ports
 from mailbbgun.startup import load_checked
 
 ROOT = Path(__file__).parents[1]
@@ -202,20 +200,20 @@ class Group:
 @click.command(context_settings=CONTEXT)
 @version_option
 def main() -> int:
-    """Run API, worker and mail catcher in the foreground until Ctrl-C."""
+    """Run API, worker, SMTP door and mail catcher in the foreground until Ctrl-C."""
     os.chdir(ROOT)
     with explained_exit(OURS):
         settings = load_checked()
         check_exposure([settings.HOST], settings)
-        if (settings.CATCHER_HOST, settings.CATCHER_PORT) == (settings.HOST, settings.PORT):
-            raise ConfigurationError("CATCHER_PORT: is the API's PORT")
+        _check_ports(settings)
         uncaught = taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT")
+        shut = port_taken(settings)
         refused = taken(settings.HOST, settings.PORT, "PORT") or (settings.all_caught and uncaught)
     if refused:
         print(f"{OURS}: {refused}", file=sys.stderr)
         return 1
     group = Group(settings.SHUTDOWN_GRACE + MARGIN_SECONDS)
-    code = _run(group, settings, uncaught)
+    code = _run(group, settings, uncaught, shut)
     if not group.all_printed:
         os._exit(code)
     return code
@@ -240,11 +238,26 @@ def become_the_api() -> NoReturn:
     )
 
 
-def _run(group: Group, settings: Settings, uncaught: str) -> int:
+def _check_ports(settings: Settings) -> None:
+    """Refuse two parts on one port. Raises :class:`ConfigurationError`."""
+    if (settings.CATCHER_HOST, settings.CATCHER_PORT) == (settings.HOST, settings.PORT):
+        raise ConfigurationError("CATCHER_PORT: is the API's PORT")
+    if not ports(settings):
+        return
+    check_ports(settings)
+    check_certificate(settings)
+    others = {settings.PORT: (settings.HOST, "PORT"), settings.CATCHER_PORT: (settings.CATCHER_HOST, "CATCHER_PORT")}
+    for name, port in ports(settings).items():
+        host, other = others.get(port, ("", ""))
+        if host == settings.SMTPD_HOST:
+            raise ConfigurationError(f"{name}: is the same port as {other}")
+
+
+def _run(group: Group, settings: Settings, uncaught: str, shut: str) -> int:
     """Run the parts. Return our exit code.
 
     ``uncaught``: why the catcher cannot listen. It is not started then, because many people have
-    another catcher on its port.
+    another catcher on its port. ``shut``: the same for the SMTP door.
     """
     group.start("initdb", "initdb.py")
     event = group.next()
@@ -255,64 +268,14 @@ def _run(group: Group, settings: Settings, uncaught: str) -> int:
             group.start("catcher", "-m", "mailbbgun.catcher")
         group.start("api", "-m", "gunicorn", "api:app")
         group.start("worker", "worker.py")
-        threading.Thread(target=_announce, args=(group, settings, not uncaught), daemon=True).start()
+        if shut:
+            group.say(f"no SMTP door is started: {shut}")
+        elif ports(settings):
+            group.start("smtpd", "smtpd.py")
+        open_ports = {} if shut else ports(settings)
+        threading.Thread(target=announce, args=(group.show, settings, not uncaught, open_ports), daemon=True).start()
         event = group.next()
     return group.finish(*event)
-
-
-def _announce(group: Group, settings: Settings, catching: bool) -> None:
-    """Say where the parts listen, once they do."""
-    while not _healthy(settings) or (catching and not _listens(settings.CATCHER_HOST, settings.CATCHER_PORT)):
-        time.sleep(0.1)
-    address = _reachable(settings.HOST, settings.PORT)
-    caught = (
-        f"is caught on {_reachable(settings.CATCHER_HOST, settings.CATCHER_PORT)} and kept in {settings.var / 'mail'}"
-    )
-    server = None if settings.all_caught or settings.direct_mx else read(settings.SMTP_URL)
-    leaves = f"leaves through {server.host}:{server.port}" if server else "goes straight to each recipient's MX"
-    body = '{"to": "you@example.com", "subject": "It works", "text": "Hello from Mail BB Gun"}'
-    curl = ["curl", "-i", f"http://{address}/messages", "-H", "Content-Type: application/json", "-d", body]
-    lines = [
-        f"The API listens on http://{address} (documentation: http://{address}/docs)",
-        f"Mail {caught if settings.all_caught else leaves}",
-        *([f"Mail of test keys {caught}"] if catching and not settings.all_caught else []),
-        "Try:",
-        f"\n{_with_key(shlex.join(curl)) if settings.AUTH_REQUIRED else shlex.join(curl)}\n",
-        "Ctrl-C stops everything.",
-    ]
-    group.show("\n" + "\n".join(lines) + "\n")
-
-
-def _with_key(curl: str) -> str:
-    return f'KEY=$(bin/mailbbgun key create --admin --quiet)\n{curl} -H "Authorization: Bearer $KEY"'
-
-
-def _healthy(settings: Settings) -> bool:
-    connection = http.client.HTTPConnection(_connectable(settings.HOST), settings.PORT, timeout=2)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _listens(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((_connectable(host), port), 2).close()
-    except OSError:
-        return False
-    return True
-
-
-def _connectable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
-
-
-def _reachable(host: str, port: int) -> str:
-    shown = _connectable(host)
-    return f"[{shown}]:{port}" if ":" in shown else f"{shown}:{port}"
 
 
 def _start_guard() -> int:

@@ -171,6 +171,20 @@ class Postfix:
         """Send by SMTP with ``smtp-source``, over connections that stay open."""
         return clients.run("programs.source", self.port, count, connections, shape, on_progress=on_progress)
 
+    def open_smtp(self) -> None:
+        """Start the part that accepts."""
+        self.open()
+
+    def shut_smtp(self) -> None:
+        """Stop all of it."""
+        self.shut()
+
+    def submit(
+        self, clients: Clients, first: int, count: int, connections: int, on_progress: Progress = lambda _: None
+    ) -> dict[str, Any]:
+        """Submit messages by the client that submits to ours, without a login."""
+        return clients.run("programs.submit", self.port, first, count, connections, on_progress=on_progress)
+
     def own(self) -> list[int]:
         """Return the process id of its master."""
         if (pid := self._sandbox.pid("master")) is None:

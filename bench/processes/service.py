@@ -1,11 +1,12 @@
-"""A fresh installation of Mail BB Gun: an API and a worker on free ports, in a temporary folder."""
+"""A fresh installation of Mail BB Gun: API, SMTP door and worker on free ports, in a temporary folder."""
 
 import http.client
 import json
 import os
 import signal
+import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -35,12 +36,13 @@ class Service:
 
     def __init__(self, name: str, settings: Mapping[str, str], servers: Mapping[str, int], root: Path = ROOT) -> None:
         """``root`` is the tree whose code runs."""
-        self.port, self.servers = free_port(), servers
+        self.port, self.smtp_port, self.servers = free_port(), free_port(), servers
         self._root = root
         self._started: set[str] = set()
         self._key = ""
         self._sandbox = Sandbox(f"bench-{name}", OURSELVES)
         ours = {"VAR": str(self._sandbox.folder / "var"), "PORT": str(self.port), "HOSTNAME": "bench.example.test"}
+        ours |= {"SMTPD_PORT": str(self.smtp_port)} if (root / "smtpd.py").exists() else {}  # an older commit has none
         others = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
         self._environment = (
             others
@@ -56,6 +58,16 @@ class Service:
     def shut(self) -> None:
         """Stop the API. Before it ends it publishes all hints it still has."""
         self.stop("api")
+
+    def open_smtp(self) -> None:
+        """Start the SMTP door, make a key to submit with, and wait until it listens."""
+        self._key = self._make_key("--scope", "smtp")
+        self._spawn("smtpd")
+        self._wait("smtpd", self._listens)
+
+    def shut_smtp(self) -> None:
+        """Stop the SMTP door. Before it ends it publishes all hints it still has."""
+        self.stop("smtpd")
 
     def deliver(self) -> None:
         """Start a worker, without waiting until it is ready."""
@@ -81,6 +93,14 @@ class Service:
             on_progress=on_progress,
             environment={loading.KEY: self._key},
         )
+
+    def submit(
+        self, clients: Clients, first: int, count: int, connections: int, on_progress: Progress = lambda _: None
+    ) -> dict[str, Any]:
+        """Submit messages by SMTP."""
+        environment = {loading.KEY: self._key}
+        arguments = ("programs.submit", self.smtp_port, first, count, connections)
+        return clients.run(*arguments, on_progress=on_progress, environment=environment)
 
     def hand_in_batches(
         self, clients: Clients, first: int, count: int, connections: int, on_progress: Progress = lambda _: None
@@ -118,7 +138,7 @@ class Service:
             services.close()
 
     def own(self) -> list[int]:
-        """Return the process ids of API and worker, if they were started."""
+        """Return the process ids of API, SMTP door and worker, if they were started."""
         return [self._pid(name) for name in sorted(self._started)]
 
     def log(self) -> str:
@@ -127,7 +147,7 @@ class Service:
         return "\n".join(log.read_text(errors="replace")[-3000:] for log in logs)
 
     def stop(self, name: str) -> None:
-        """Stop ``api`` or ``worker`` by SIGTERM and wait for its end."""
+        """Stop ``api``, ``smtpd`` or ``worker`` by SIGTERM and wait for its end."""
         self._pid(name)
         self._started.remove(name)
         self._sandbox.end(name, signal.SIGTERM, STOP_SECONDS)
@@ -147,9 +167,7 @@ class Service:
         try:
             self._sandbox.run([sys.executable, str(self._root / "initdb.py")], self._environment)
             if load(self._environment).AUTH_REQUIRED:
-                self._key = self._sandbox.run(
-                    [str(self._root / "bin" / "mailbbgun"), "key", "create", "--quiet"], self._environment
-                ).split()[-1]
+                self._key = self._make_key()
         except RuntimeError as error:
             self._sandbox.close()
             raise BenchError(str(error)) from error
@@ -170,9 +188,20 @@ class Service:
         self._started.add(name)
         self._sandbox.spawn(name, [sys.executable, str(self._root / f"{name}.py")], self._environment)
 
+    def _make_key(self, *options: str) -> str:
+        argv = [str(self._root / "bin" / "mailbbgun"), "key", "create", "--quiet", *options]
+        return self._sandbox.run(argv, self._environment).split()[-1]
+
     def _ready(self, name: str, path: str) -> None:
+        self._wait(name, lambda: self._answers(path))
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.smtp_port)) == 0
+
+    def _wait(self, name: str, ready: Callable[[], bool]) -> None:
         try:
-            self._sandbox.wait_until(name, lambda: self._answers(path))
+            self._sandbox.wait_until(name, ready)
         except RuntimeError as error:
             raise BenchError(str(error)) from error
 

@@ -42,3 +42,18 @@ class System(Protocol):
 
     def log(self) -> str:
         """Return the end of its log."""
+
+
+class SmtpSystem(System, Protocol):
+    """A system that takes messages in by SMTP from the same client as the others."""
+
+    def open_smtp(self) -> None:
+        """Start to take messages in by SMTP, durably, without delivering them."""
+
+    def shut_smtp(self) -> None:
+        """Stop taking messages in."""
+
+    def submit(
+        self, clients: Clients, first: int, count: int, connections: int, on_progress: Progress = ...
+    ) -> dict[str, Any]:
+        """Submit messages by ``bench.programs.submit``. Returns what :meth:`hand_in` does."""

@@ -12,7 +12,7 @@ from mailbbgun.counters.files import OwnFile, read
 #: Seconds between two looks whether anything was counted.
 WRITE_SECONDS = 1.0
 
-API, WORKER = "api", "worker"
+API, WORKER, SMTPD = "api", "worker", "smtpd"
 
 log = logging.getLogger("mailbbgun.counters")
 

@@ -3,7 +3,7 @@
 from mailbbgun import __version__
 from mailbbgun.counters.families import FAMILIES, Family, Type
 from mailbbgun.counters.files import Totals, read
-from mailbbgun.counters.keeping import API, WORKER, Keeper
+from mailbbgun.counters.keeping import API, SMTPD, WORKER, Keeper
 from mailbbgun.metrics.exposition import Shown, counted, written
 from mailbbgun.metrics.figures import FIGURES, Figures, shown
 from mailbbgun.services import Services
@@ -31,7 +31,7 @@ class Metrics:
         """
         settings = self._services.settings
         # With a port of their own, workers are counted there: Prometheus would add them up twice.
-        roles = (API,) if settings.METRICS_PORT else (API, WORKER)
+        roles = (API, SMTPD) if settings.METRICS_PORT else (API, SMTPD, WORKER)
         totals = read(settings.counters_folder, roles, without=self.keeper.id)
         totals.add(self._services.counters.told())
         return written([_BUILT, *counted(FAMILIES, totals), *shown(self._figures.found())], accept)

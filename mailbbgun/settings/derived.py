@@ -16,6 +16,7 @@ class Derived:
     SMTP_URL: str
     API_PROCESSES: int
     WORKER_PROCESSES: int
+    SMTPD_PROCESSES: int
     MAX_BODY_SIZE: int
     MAX_FILE_SIZE: int
     MAX_FILES_PER_REQUEST: int
@@ -49,6 +50,11 @@ class Derived:
     def worker_processes(self) -> int:
         """How many worker processes to run."""
         return self.WORKER_PROCESSES or self._cores()
+
+    @property
+    def smtpd_processes(self) -> int:
+        """How many processes of the SMTP door to run."""
+        return self.SMTPD_PROCESSES or self._cores()
 
     def _cores(self) -> int:
         """Return the default number of processes: one for each core, with bounds."""

@@ -33,6 +33,8 @@ SCHEMES = {
 }
 #: The same for URLs that may be empty.
 OPTIONAL_SCHEMES = {"REDIS_URL": ("redis", "rediss"), "OTEL_EXPORTER_OTLP_ENDPOINT": ("http", "https")}
+#: The settings that name a file or a folder.
+FILES = ("SMTP_CA_FILE", "MAILDIR_ROOT", "SMTPD_TLS_CERT", "SMTPD_TLS_KEY")
 #: Characters of METRICS_KEY, at least: nobody guesses that many.
 SHORTEST_KEY = 20
 _BRACES = re.compile(r"\{(VAR|HOSTNAME)\}")
@@ -63,8 +65,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         checked[name] = _filled_in(name, value, checked, given) if isinstance(value, str) else value
         if name == "VAR":
             checked["VAR"] = paths.of_folder(checked["VAR"], PROJECT)
-    checked["SMTP_CA_FILE"] = paths.of_file("SMTP_CA_FILE", checked["SMTP_CA_FILE"], PROJECT)
-    checked["MAILDIR_ROOT"] = paths.of_file("MAILDIR_ROOT", checked["MAILDIR_ROOT"], PROJECT)
+    for name in FILES:
+        checked[name] = paths.of_file(name, checked[name], PROJECT)
     checked["DATABASE_URL"] = paths.of_database(_with_driver(checked["DATABASE_URL"]), PROJECT)
     settings = Settings(**checked)
     _check_contents(settings)
@@ -129,7 +131,7 @@ def _check_contents(settings: Settings) -> None:
             raise ConfigurationError(f"{name}: {fault}")
     if fault := hostname.fault_of(settings.HOSTNAME):
         raise ConfigurationError(f"HOSTNAME: {settings.HOSTNAME!r} {fault}")
-    for name in ("HOST", "CATCHER_HOST", "METRICS_HOST"):
+    for name in ("HOST", "CATCHER_HOST", "METRICS_HOST", "SMTPD_HOST"):
         if not _is_host(getattr(settings, name)):
             told = "is no IP address and no host name; the port is a setting of its own"
             raise ConfigurationError(f"{name}: {values.shown(getattr(settings, name))} {told}")

@@ -6,5 +6,5 @@ In: hints from the queue, and the clock. Out: mail, and results in the database.
 (``intake.py``), one loop delivers them all (``delivery.py``, which also notices a loop that hangs),
 and periodic tasks renew leases and find deliveries that were left behind (``periodic.py``). A
 message that has killed workers is sent alone, by a child process (``isolated.py``).
-``supervisor.py`` runs several processes as one; ``main.py`` is the command.
+``main.py`` is the command; it runs several processes as one by ``mailbbgun/supervisor.py``.
 """

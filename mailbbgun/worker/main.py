@@ -26,12 +26,12 @@ from mailbbgun.routing.routes import KEPT
 from mailbbgun.services import Services, build, check_durability, make_folder
 from mailbbgun.settings.settings import Settings
 from mailbbgun.startup import check_redis, load_checked, look_at_scanner, patiently, tell_host_name
+from mailbbgun.supervisor import Supervisor, follow
 from mailbbgun.sweep import replay
 from mailbbgun.sweep.mend import mend
 from mailbbgun.tenants import keys
 from mailbbgun.worker.isolated import send_isolated
 from mailbbgun.worker.process import MOST_THREADS, WorkerProcess
-from mailbbgun.worker.supervisor import Supervisor, follow
 
 #: Open files besides mail connections: of the database, the queue, the journal and Python.
 OTHER_FILES = 150
@@ -78,7 +78,7 @@ def main(
             serve(settings)
         if member_of is None and (count := processes or settings.worker_processes) > 1:
             services.close()
-            sys.exit(Supervisor(count).run())
+            sys.exit(Supervisor(count, "mailbbgun.worker").run())
         worker = WorkerProcess(services)
     code = worker.run()
     services.close()

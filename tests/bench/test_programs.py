@@ -22,6 +22,13 @@ def test_everything_arrives_once(clients, program, count, connections):
         assert figures["cpu"] > 0
 
 
+@pytest.mark.parametrize(("count", "connections"), [(1, 1), (300, 40)])
+def test_what_is_submitted_arrives_once(clients, count, connections):
+    with Sink("asyncio") as sink:
+        clients.run("programs.submit", sink.port, 0, count, connections)
+        assert sink.count() == count
+
+
 @pytest.mark.parametrize("program", ["programs.pipelined", "programs.source", "programs.threads"])
 def test_a_sink_that_is_not_there_is_an_error(clients, program):
     with Sink("asyncio") as sink:

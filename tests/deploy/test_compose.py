@@ -16,11 +16,12 @@ import pytest
 from mailbbgun.settings.given import PREFIX
 from mailbbgun.settings.load import load
 from mailbbgun.settings.settings import Settings
+from mailbbgun.smtpd.listening import check_ports
 from tests.deploy.yamls import ROOT, documents
 
 (COMPOSE,) = documents("docker-compose.yml")
 SERVICES: dict[str, Any] = COMPOSE["services"]
-OURS = ("api", "worker", "initdb")
+OURS = ("api", "worker", "smtpd", "initdb")
 
 
 def test_the_file_is_what_compose_understands() -> None:
@@ -37,7 +38,7 @@ def test_the_file_is_what_compose_understands() -> None:
 
 
 def test_the_services_are_all_there() -> None:
-    assert set(SERVICES) == {"postgres", "rabbitmq", "minio", "initdb", "api", "worker", "catcher"}
+    assert set(SERVICES) == {"postgres", "rabbitmq", "minio", "initdb", "api", "worker", "smtpd", "catcher"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -74,15 +75,23 @@ def test_no_password_is_written_down() -> None:
 
 
 def test_api_and_worker_wait_for_the_schema() -> None:
-    for name in ("api", "worker"):
+    for name in ("api", "worker", "smtpd"):
         assert SERVICES[name]["depends_on"]["initdb"] == {"condition": "service_completed_successfully"}
     assert SERVICES["initdb"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
     assert SERVICES["initdb"]["restart"] == "no"
 
 
-def test_the_api_is_published_on_loopback_only_and_nothing_else_is() -> None:
+def test_the_doors_are_published_on_loopback_only_and_nothing_else_is() -> None:
     assert SERVICES["api"]["ports"] == ["127.0.0.1:5000:5000"]
-    assert [name for name, service in SERVICES.items() if "ports" in service] == ["api"]
+    assert SERVICES["smtpd"]["ports"] == ["127.0.0.1:2525:2525"]
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["api", "smtpd"]
+
+
+def test_the_smtp_door_starts_only_for_those_who_have_a_certificate() -> None:
+    settings = load({key: _interpolated(value) for key, value in SERVICES["smtpd"]["environment"].items()})
+    check_ports(settings)
+    assert settings.SMTPD_TLS_CERT.startswith("/tls/")
+    assert SERVICES["smtpd"]["profiles"] == ["smtp"]
 
 
 def test_journals_outlive_the_container() -> None:
@@ -101,8 +110,9 @@ def test_mail_of_test_keys_finds_the_catcher_and_outlives_its_container() -> Non
     assert not [name for name in catcher["environment"] if name.endswith("_URL")], "it needs no passwords"
 
 
-def test_a_worker_gets_the_time_it_needs_to_stop() -> None:
-    assert int(SERVICES["worker"]["stop_grace_period"].rstrip("s")) > Settings().SHUTDOWN_GRACE + 10
+def test_worker_and_smtp_door_get_the_time_they_need_to_stop() -> None:
+    for name in ("worker", "smtpd"):
+        assert int(SERVICES[name]["stop_grace_period"].rstrip("s")) > Settings().SHUTDOWN_GRACE + 10
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -114,8 +124,9 @@ def test_the_settings_given_are_settings(name: str) -> None:
     assert settings.QUEUE_URL == "amqp://mailbbgun:x@rabbitmq/%2F"
 
 
-def test_the_api_asks_for_keys_and_all_have_the_same_encryption_keys() -> None:
-    assert SERVICES["api"]["environment"]["MAILBBGUN_AUTH_REQUIRED"] == "true"
+def test_the_doors_ask_for_keys_and_all_have_the_same_encryption_keys() -> None:
+    for name in ("api", "smtpd"):
+        assert SERVICES[name]["environment"]["MAILBBGUN_AUTH_REQUIRED"] == "true"
     assert "MAILBBGUN_ALLOW_UNAUTHENTICATED" not in SERVICES["api"]["environment"]
     (given,) = {SERVICES[name]["environment"]["MAILBBGUN_ENCRYPTION_KEYS"] for name in OURS}
     assert given.startswith("${ENCRYPTION_KEYS:?")
@@ -148,6 +159,7 @@ def test_only_what_the_service_runs_on_goes_into_the_image() -> None:
     for wanted in (
         "api.py",
         "worker.py",
+        "smtpd.py",
         "initdb.py",
         "gunicorn.conf.py",
         "requirements.txt",

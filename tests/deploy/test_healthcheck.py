@@ -88,5 +88,5 @@ def test_wrong_usage_of_the_check_is_told_in_one_line() -> None:
         )
         assert done.returncode == code
         told, other = (done.stdout, done.stderr) if code == 0 else (done.stderr, done.stdout)
-        assert told.startswith("Usage: deploy/healthcheck.py api|worker|catcher")
+        assert told.startswith("Usage: deploy/healthcheck.py api|worker|smtpd|catcher")
         assert other == ""

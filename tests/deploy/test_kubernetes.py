@@ -1,17 +1,22 @@
 """The Kubernetes manifests: what every pod must and must not have."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mailbbgun.settings.load import load
 from mailbbgun.settings.settings import Settings
+from mailbbgun.smtpd.listening import check_ports
 from tests.deploy.yamls import ROOT, documents
 
 FOLDER = "deploy/kubernetes"
-FILES = ("initdb", "api", "worker", "requeue")
+FILES = ("initdb", "api", "worker", "smtpd", "requeue")
+SMTPD = "SMTP door"  # a second Deployment
 KINDS: dict[str, Any] = {
-    document["kind"]: document for name in FILES for document in documents(f"{FOLDER}/{name}.yaml")
+    SMTPD if (document["kind"], name) == ("Deployment", "smtpd") else document["kind"]: document
+    for name in FILES
+    for document in documents(f"{FOLDER}/{name}.yaml")
 }
 
 
@@ -22,7 +27,7 @@ def _pod(kind: str) -> dict[str, Any]:
     return found
 
 
-PODS = {kind: _pod(kind) for kind in ("Deployment", "StatefulSet", "Job", "CronJob")}
+PODS = {kind: _pod(kind) for kind in ("Deployment", SMTPD, "StatefulSet", "Job", "CronJob")}
 
 
 def test_kustomize_names_every_file_but_the_secret() -> None:
@@ -62,11 +67,9 @@ def test_every_folder_that_is_written_is_mounted(kind: str) -> None:
         if kind == "StatefulSet"
         else set()
     )
-    assert {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]} == {
-        "/tmp": "tmp",
-        "/var/lib/mailbbgun": "var",
-    }
-    assert volumes == {"tmp", "var"}
+    written = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+    assert written == {"/tmp": "tmp", "/var/lib/mailbbgun": "var"}
+    assert volumes == {mount["name"] for mount in container["volumeMounts"]}
 
 
 def test_journals_follow_the_worker_to_its_successor() -> None:
@@ -74,11 +77,12 @@ def test_journals_follow_the_worker_to_its_successor() -> None:
     assert "var" not in {volume["name"] for volume in PODS["StatefulSet"]["volumes"]}
 
 
-def test_a_worker_gets_the_time_it_needs_to_stop() -> None:
-    assert PODS["StatefulSet"]["terminationGracePeriodSeconds"] > Settings().SHUTDOWN_GRACE + 10
+def test_worker_and_smtp_door_get_the_time_they_need_to_stop() -> None:
+    for kind in ("StatefulSet", SMTPD):
+        assert PODS[kind]["terminationGracePeriodSeconds"] > Settings().SHUTDOWN_GRACE + 10
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+@pytest.mark.parametrize("kind", ["Deployment", SMTPD, "StatefulSet"])
 def test_long_running_parts_have_probes(kind: str) -> None:
     (container,) = PODS[kind]["containers"]
     assert {"startupProbe", "livenessProbe"} <= set(container)
@@ -96,6 +100,15 @@ def test_the_api_asks_for_keys() -> None:
     given = {one["name"]: one["value"] for one in container["env"]}
     assert given["MAILBBGUN_AUTH_REQUIRED"] == "true"
     assert "MAILBBGUN_ALLOW_UNAUTHENTICATED" not in given
+
+
+def test_the_smtp_door_has_the_settings_that_it_needs_and_a_certificate() -> None:
+    (container,) = PODS[SMTPD]["containers"]
+    settings = load({one["name"]: one["value"] for one in container["env"]})
+    check_ports(settings)
+    (mounted,) = [one["mountPath"] for one in container["volumeMounts"] if one["name"] == "tls"]
+    assert {str(Path(file).parent) for file in (settings.SMTPD_TLS_CERT, settings.SMTPD_TLS_KEY)} == {mounted}
+    assert settings.AUTH_REQUIRED
 
 
 @pytest.mark.parametrize("kind", PODS)

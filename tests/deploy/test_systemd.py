@@ -69,11 +69,12 @@ def test_what_a_unit_starts_is_in_the_repository(service: Path) -> None:
 @pytest.mark.parametrize("service", SERVICES, ids=lambda unit: unit.name)
 def test_a_unit_that_reads_journals_can_read_the_boot_id(service: Path) -> None:
     text = service.read_text()
-    reads_none = service.name in ("mailbbgun-api.service", "mailbbgun-catcher.service")
+    reads_none = service.name in ("mailbbgun-api.service", "mailbbgun-catcher.service", "mailbbgun-smtpd.service")
     assert ("\nProcSubset=pid" in text) == reads_none, "ProcSubset=pid hides /proc/sys"
 
 
-def test_a_worker_gets_the_time_it_needs_to_stop() -> None:
-    text = (ROOT / "deploy" / "systemd" / "mailbbgun-worker.service").read_text()
+@pytest.mark.parametrize("name", ["worker", "smtpd"])
+def test_worker_and_smtp_door_get_the_time_they_need_to_stop(name: str) -> None:
+    text = (ROOT / "deploy" / "systemd" / f"mailbbgun-{name}.service").read_text()
     (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
     assert int(seconds) > Settings().SHUTDOWN_GRACE + 10

@@ -58,6 +58,8 @@ class Reader:
 
         Raises AssertionError with its output unless it does what the page says.
         """
+        if "swaks " in block.text:
+            tools.swaks()
         block = replace(block, text=self._here(block.text), told=self._here(block.told))
         if block.how == "run beside":
             self._start(block)
@@ -117,6 +119,7 @@ class Reader:
 
     def _here(self, text: str) -> str:
         text = text.replace("127.0.0.1:5000", f"127.0.0.1:{self.service.port}")
+        text = re.sub(r"\b2525\b", str(self.service.smtp_port), text)
         for said, ours in self.other.items():
             text = text.replace(said, ours)
         return text
@@ -124,7 +127,7 @@ class Reader:
     def _argv(self, block: Block) -> list[str]:
         match block.language:
             case "python":
-                return [sys.executable, "-c", block.text]
+                return ["bash", "-c", f'set -a; . {self.variables}; exec {sys.executable} -c "$0"', block.text]
             case "javascript":
                 return [str(tools.node()), "--input-type=module", "-e", block.text]
         # Variables persist, as in a terminal.

@@ -49,7 +49,7 @@ class Service:
     """API, worker and sink on free ports. The end of the ``with`` block kills all of them."""
 
     def __init__(self, settings: Settings, **overrides: object) -> None:
-        self.port, self.sink_port = free_port(), free_port()
+        self.port, self.sink_port, self.smtp_port = free_port(), free_port(), free_port()
         self.var = settings.var
         self.var.mkdir(parents=True, exist_ok=True)
         self.log = self.var / "sink.log"
@@ -60,13 +60,15 @@ class Service:
         }
         given |= {
             "PORT": self.port,
+            "SMTPD_PORT": self.smtp_port,
             "SMTP_URL": f"smtp://127.0.0.1:{self.sink_port}?security=none",
             "RETRY_DELAYS": "2,2,2",
         }
-        given |= {"API_PROCESSES": 1, "WORKER_PROCESSES": 1} | overrides
+        given |= {"API_PROCESSES": 1, "WORKER_PROCESSES": 1, "SMTPD_PROCESSES": 1} | overrides
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
         self.environment |= {f"MAILBBGUN_{name}": _written(value) for name, value in given.items()}
-        self.only: dict[str, dict[str, str]] = {"api": {}, "worker": {}}  # program → settings that only it gets
+        # Program → settings that only it gets.
+        self.only: dict[str, dict[str, str]] = {"api": {}, "worker": {}, "smtpd": {}}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         # Other servers that mail leaves through → how many messages each had taken before.
         self.servers: dict[MailServer, int] = {}
@@ -133,6 +135,12 @@ class Service:
     def start_worker(self, name: str = "worker", fault: str | None = None) -> subprocess.Popen[bytes]:
         """Start a worker, armed with a ``fault`` if given. It may not be ready on return."""
         return self._spawn(name, "worker.py", settings=self.only["worker"] | _armed(fault))
+
+    def start_smtpd(self, fault: str | None = None) -> None:
+        """Start the SMTP door and wait until it listens. ``fault`` arms a fault point."""
+        process = self._spawn("smtpd", "smtpd.py", settings=self.only["smtpd"] | _armed(fault))
+        until(lambda: process.poll() is not None or _listens(self.smtp_port), what="the SMTP door")
+        assert process.poll() is None, (self.var / "smtpd.out").read_text()
 
     def struck(self, name: str, point: str) -> int:
         """Return how often processes of this name reached the fault point they were armed with."""

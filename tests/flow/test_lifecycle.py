@@ -31,6 +31,7 @@ PROGRAMS = {
     "worker": ["worker.py"],
     "member": ["-m", "mailbbgun.worker"],
     "catcher": ["-m", "mailbbgun.catcher"],
+    "smtpd": ["smtpd.py"],
     "run": ["-m", "mailbbgun.run"],
 }
 

@@ -29,7 +29,7 @@ PROGRAMS = {
     "worker": WORKER,
     "initdb": [sys.executable, "initdb.py"],
     "run": [sys.executable, "-m", "mailbbgun.run"],
-    "catcher": [sys.executable, "-m", "mailbbgun.catcher"],
+    **{"catcher": [sys.executable, "-m", "mailbbgun.catcher"], "smtpd": [sys.executable, "smtpd.py"]},
     "requeue-pending": ["bin/requeue-pending"],
     "mailbbgun": ["bin/mailbbgun", "encryption", "status"],
     "postgresql-create-user": ["bin/postgresql-create-user"],
@@ -54,18 +54,18 @@ def test_every_program_reports_a_wrong_setting_in_the_same_way(embedded_settings
 
 @pytest.mark.long
 def test_programs_also_report_a_wrong_setting_that_they_do_not_need(embedded_settings):
-    service, programs = Service(embedded_settings), ("api", "worker", "initdb", "run", "requeue-pending", "mailbbgun")
-    lines = refusals(service, *(PROGRAMS[name] for name in programs), DEFAULT_FROM="nobody")
-    assert [line.partition(": 'nobody'")[0] for line in lines] == [f"{name}: DEFAULT_FROM" for name in programs]
+    names = ("api", "worker", "smtpd", "initdb", "run", "requeue-pending", "mailbbgun")
+    lines = refusals(Service(embedded_settings), *(PROGRAMS[name] for name in names), DEFAULT_FROM="nobody")
+    assert [line.partition(": 'nobody'")[0] for line in lines] == [f"{name}: DEFAULT_FROM" for name in names]
 
 
-@pytest.mark.parametrize("name", some("worker", "initdb", "catcher", "requeue-pending"))
+@pytest.mark.parametrize("name", some("worker", "smtpd", "initdb", "catcher", "requeue-pending"))
 def test_every_program_reports_a_folder_that_cannot_be_made_in_the_same_way(prepared, name):
     (line,) = refusals(prepared, PROGRAMS[name], VAR="/proc/nowhere")
     assert line.startswith(f"{name}: VAR: the folder /proc/nowhere")
 
 
-WORK_ON_WHAT_IS_THERE = ("api", "worker", "requeue-pending", "mailbbgun")
+WORK_ON_WHAT_IS_THERE = ("api", "worker", "smtpd", "requeue-pending", "mailbbgun")
 
 
 @pytest.mark.parametrize("var", some("none", "."))

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import smtplib
 import socket
 import subprocess
 import sys
@@ -25,10 +26,12 @@ class Service:
 
     def __init__(self, folder: Path) -> None:
         self.var, self.port, self.catcher_port = folder / "var", free_port(), free_port()
+        self.smtp_port = free_port()
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")} | {
             "MAILBBGUN_VAR": str(self.var),
             "MAILBBGUN_PORT": str(self.port),
             "MAILBBGUN_CATCHER_PORT": str(self.catcher_port),
+            "MAILBBGUN_SMTPD_PORT": str(self.smtp_port),
         }
         self._output = folder / "output"
         self.process: subprocess.Popen[bytes] | None = None
@@ -112,7 +115,10 @@ def test_posted_mail_is_in_the_catcher_and_ctrl_c_leaves_no_process(started: Ser
     assert api.getresponse().status == 201
     api.close()
     until(lambda: any((started.var / "mail" / "new").iterdir()), started.output)
-    assert len(started.alive()) >= 5, "runner, catcher, worker, gunicorn and its process"
+    assert len(started.alive()) >= 6, "runner, catcher, worker, SMTP door, gunicorn and its process"
+    with smtplib.SMTP("127.0.0.1", started.smtp_port, timeout=SECONDS) as smtp:
+        assert smtp.noop()[0] == 250
+    assert f"log in with an API key, on 127.0.0.1:{started.smtp_port}" in started.output()
 
     started.send(signal.SIGINT)
     assert started.ended() == 0
@@ -131,10 +137,10 @@ def test_sigterm_stops_it_and_what_was_there_starts_again(started: Service) -> N
 
 
 @pytest.mark.parametrize(
-    "part", ["api", *(pytest.param(part, marks=pytest.mark.long) for part in ("worker", "catcher"))]
+    "part", ["api", *(pytest.param(part, marks=pytest.mark.long) for part in ("worker", "smtpd", "catcher"))]
 )
 def test_a_part_that_dies_stops_the_rest_and_is_named(started: Service, part: str) -> None:
-    program = {"worker": "worker.py", "api": "gunicorn", "catcher": "mailbbgun.catcher"}[part]
+    program = {"worker": "worker.py", "api": "gunicorn", "smtpd": "smtpd.py", "catcher": "mailbbgun.catcher"}[part]
     os.kill(started.pid(program), signal.SIGKILL)
     assert started.ended() == 1
     assert f"{part} ended by itself, killed by SIGKILL; stopping the rest" in started.output()
@@ -208,6 +214,35 @@ def test_while_mail_leaves_elsewhere_the_catcher_takes_that_of_test_keys_unless_
     assert "Mail leaves through 127.0.0.1:9" in service.output()
     assert ("Mail of test keys is caught" in service.output()) is free
     assert ("no catcher is started" in service.output()) is not free
+
+
+@pytest.mark.long
+def test_while_another_program_has_its_port_the_smtp_door_stays_shut_and_the_rest_works(service: Service) -> None:
+    with socket.create_server(("127.0.0.1", service.smtp_port)):
+        service.start()
+        service.send(signal.SIGTERM)
+        assert service.ended() == 0
+    assert "no SMTP door is started: cannot listen on 127.0.0.1" in service.output()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"SMTPD_HOST": "0.0.0.0"}, "SMTPD_TLS_CERT: clients of 0.0.0.0 log in with API keys"),
+        ({"SMTPD_TLS_PORT": "4650"}, "SMTPD_TLS_PORT: needs a certificate"),
+        ({"SMTPD_PORT": "2526", "MX_LISTEN_PORT": "2526"}, "MX_LISTEN_PORT: is the same port as SMTPD_PORT"),
+    ],
+)
+def test_ports_that_the_smtp_door_cannot_serve_are_one_line(
+    service: Service, settings: dict[str, str], told: str
+) -> None:
+    service.environment |= {f"MAILBBGUN_{name}": value for name, value in settings.items()}
+    done = _run(service)
+    assert (done.returncode, done.stdout) == (os.EX_CONFIG, "")
+    assert done.stderr.startswith(f"run: {told}")
+    service.environment["MAILBBGUN_SMTPD_PORT"] = str(service.port)
+    done = _run(service)
+    assert done.returncode == os.EX_CONFIG
 
 
 def test_a_wrong_setting_is_one_line_and_exit_code_78(service: Service) -> None:

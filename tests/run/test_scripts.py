@@ -24,7 +24,7 @@ PROGRAMS = {
     "initdb": ["initdb.py"],
     "api": ["api.py"],
     "catcher": ["-m", "mailbbgun.catcher"],
-    "run": ["-m", "mailbbgun.run"],
+    **{"smtpd": ["smtpd.py"], "run": ["-m", "mailbbgun.run"]},
     "mailbbgun": ["bin/mailbbgun"],
     "generate-keys": ["bin/generate-keys"],
     "requeue-pending": ["bin/requeue-pending"],
@@ -50,7 +50,7 @@ def clone() -> Iterator[Path]:
     folder = above / "a 'clone' $x \"ü\" #1"
     shutil.copytree(ROOT / "bin", folder / "bin")
     shutil.copytree(ROOT / "mailbbgun", folder / "mailbbgun", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("api.py", "worker.py", "initdb.py"):
+    for name in ("api.py", "worker.py", "smtpd.py", "initdb.py"):
         shutil.copy(ROOT / name, folder)
     (folder / "requirements.txt").write_text("nothing==1.0\n")
     _program(folder / ".venv" / "bin" / "python", STUB)

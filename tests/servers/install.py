@@ -18,6 +18,7 @@ PACKAGES = {
     "redis": "redis-server",
 }  # of servers; a tool's has its name
 CEPH = ("ceph-mon", "ceph-osd", "radosgw")  # the S3 store of tests; they come together
+SMTP_CLIENTS = ("swaks", "Net/SSLeay.pm", "msmtp", "nodemailer")  # they come together
 TOOLS = {  # tools whose package has another name
     "clamd": "clamav-daemon",
     "systemd-analyze": "systemd",
@@ -26,6 +27,8 @@ TOOLS = {  # tools whose package has another name
     "Mail/DKIM.pm": "libmail-dkim-perl",
     "dovecot": "dovecot-imapd",
     "MIME/Parser.pm": "libmime-tools-perl",
+    "Net/SSLeay.pm": "libnet-ssleay-perl",
+    "nodemailer": "node-nodemailer",
     "Email/MIME.pm": "libemail-mime-perl",
 }
 LOCK = Path(
@@ -71,6 +74,22 @@ def pgbouncer() -> Path:
 def node() -> Path:
     """Return the path of node. Raises :class:`Missing`."""
     return _found("node")
+
+
+def swaks() -> Path:
+    """Return the path of swaks, an SMTP client, after its TLS library. Raises :class:`Missing`."""
+    _found("Net/SSLeay.pm", *SMTP_CLIENTS)
+    return _found("swaks", *SMTP_CLIENTS)
+
+
+def msmtp() -> Path:
+    """Return the path of msmtp, an SMTP client in place of sendmail. Raises :class:`Missing`."""
+    return _found("msmtp", *SMTP_CLIENTS)
+
+
+def nodemailer() -> Path:
+    """Return the folder of nodemailer, an SMTP client for Node. Raises :class:`Missing`."""
+    return _found("nodemailer", *SMTP_CLIENTS)
 
 
 def clamd() -> Path:
@@ -140,7 +159,10 @@ def _find(wanted: str) -> Path | None:
     if wanted == "faketime":
         return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
     if wanted.endswith(".pm"):
-        return next((path for path in (Path("/usr/share/perl5") / wanted,) if path.exists()), None)
+        folders = [Path("/usr/share/perl5"), *Path("/usr/lib").glob("*/perl5/*")]
+        return next((folder / wanted for folder in folders if (folder / wanted).exists()), None)
+    if wanted == "nodemailer":
+        return next((path for path in (Path("/usr/share/nodejs/nodemailer"),) if path.exists()), None)
     if wanted not in PACKAGES:
         tool = shutil.which(wanted, path=f"{os.environ['PATH']}:/usr/sbin")
         return Path(tool) if tool else None

@@ -1,4 +1,4 @@
-"""The supervisor: it runs several worker processes as one.
+"""The supervisor: it runs several processes of a program as one, for workers and the SMTP door.
 
 It starts them together, replaces one that dies, and stops them together. One Python process uses
 only one core. The processes share the queue and the database.
@@ -25,14 +25,16 @@ YOUNG = 10.0
 
 _SET_PDEATHSIG = 1  # linux/prctl.h
 
-log = logging.getLogger("mailbbgun.worker.supervisor")
+log = logging.getLogger("mailbbgun.supervisor")
 
 
 class Supervisor:
-    """The leader of ``count`` workers. It delivers nothing itself, so no message can kill it."""
+    """The leader of ``count`` processes. It handles no message itself, so none can kill it."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, program: str) -> None:
+        """``program`` is the module that each process runs, such as ``mailbbgun.worker``."""
         self._count = count
+        self._program, self._name = program, program.rpartition(".")[2]
         self._members: dict[int, subprocess.Popen[bytes]] = {}
         self._asked_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -75,20 +77,19 @@ class Supervisor:
             rest = REST[min(deaths, len(REST) - 1)]
             deaths += 1
             member = self._members.get(place)
-            log.error(
-                "worker_died", extra={"worker_pid": member and member.pid, "exit_code": code, "replaced_in": rest}
-            )
+            died = {f"{self._name}_pid": member and member.pid, "exit_code": code, "replaced_in": rest}
+            log.error(f"{self._name}_died", extra=died)
             self._stop.wait(rest)
 
     def _member(self, place: int) -> int:
         """Start a member, wait until it ends, and return its exit code."""
-        argv = [sys.executable, "-m", "mailbbgun.worker", "--member-of", str(os.getpid()), "--share", str(self._count)]
+        argv = [sys.executable, "-m", self._program, "--member-of", str(os.getpid()), "--share", str(self._count)]
         try:
             # In a process group of its own: otherwise a Ctrl-C would stop it twice, once through
             # us.
             member = subprocess.Popen(argv, cwd=PROJECT, process_group=0)
         except OSError as error:  # no memory, no room for another process
-            log.error("worker_not_started", extra={"place": place, "error": str(error)})
+            log.error(f"{self._name}_not_started", extra={"place": place, "error": str(error)})
             return os.EX_OSERR
         self._members[place] = member
         if self._stop.is_set():
