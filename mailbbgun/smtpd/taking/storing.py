@@ -1,7 +1,6 @@
 """Stores submissions, and waits for their commits without a thread for each."""
 
 import asyncio
-import logging
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +22,6 @@ THREADS = 8
 _FILE = re.compile(rb"content-type[ \t]*:(?!\s*text/)|content-disposition", re.IGNORECASE)
 
 T = TypeVar("T")
-
-log = logging.getLogger("mailbbgun.smtpd")
 
 
 class Storing:
