@@ -29,6 +29,7 @@ from mailbbgun.limits.stores import permit_store
 from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.outgoing import ComposedMessages
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.return_paths.paths import ReturnPaths
 from mailbbgun.routing.circuit_breaker import CircuitBreaker
 from mailbbgun.routing.come_back_times import ComeBackTimes
 from mailbbgun.routing.routes import Routes
@@ -58,6 +59,7 @@ class WorkerContext:
     routes: Routes
     account_cache: AccountCache
     domain_keys: DomainKeys
+    return_paths: ReturnPaths
     rate_limiter: RateLimiter
     permits: PermitStore
     breaker: CircuitBreaker
@@ -84,7 +86,9 @@ class WorkerContext:
         owner = owner or uuid4()
         permits = permit_store(settings, services.db)
         rate_limiter = RateLimiter(permits, woken)
-        routes = Routes(settings, rate_limiter, services.counters, StoredSlack(services.db, services.vault))
+        return_paths = ReturnPaths(services.db, services.vault, settings)
+        slack = StoredSlack(services.db, services.vault)
+        routes = Routes(settings, rate_limiter, services.counters, slack, return_paths)
         journal = Journal(settings.journal_folder, owner)
         leases = Leases(owner, settings.LEASE_SECONDS, services.clock)
         publisher = Publisher(services.db, services.queue, services.outages)
@@ -96,6 +100,7 @@ class WorkerContext:
             routes=routes,
             account_cache=AccountCache(services.vault, settings),
             domain_keys=DomainKeys(services.vault),
+            return_paths=return_paths,
             rate_limiter=rate_limiter,
             permits=permits,
             breaker=breaker(settings, services.clock),

@@ -4,7 +4,7 @@ Functions take a session, whose opener commits; only :func:`commit_results` comm
 ``messages/storing.py`` inserts the rows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -307,6 +307,12 @@ def _sum_of(dialect: str, owned: bool, tests_only: bool) -> tuple[Executable, Ex
     totals = for_each(dialect, ids(dialect, "messages"), its.message_id, total).subquery("totals")
     changed = update(MESSAGES).where(ours.id == totals.c.message_id, ours.status != totals.c.status, *whose)
     return lock, changed.values(status=totals.c.status)
+
+
+def summing(dialect: str, message_ids: Collection[UUID]) -> list[StatementStep]:
+    """Return the steps that set the statuses of messages from those of their deliveries."""
+    given = [{"messages": id_rows(dialect, set(message_ids))}]
+    return [StatementStep(one, given) for one in _sum_of_any(dialect)]
 
 
 @cache
