@@ -136,7 +136,10 @@ def plan(session: Session, settings: Settings, domain: SendingDomain, keys: Iter
     mechanisms = [SPF_OF_PRESET[one.preset] for one in used if one.preset in SPF_OF_PRESET]
     if not accounts and settings.direct_mx:
         mechanisms = [f"a:{settings.HOSTNAME}"]
-    returned = [one.envelope_from.rpartition("@")[2] if one.envelope_from else domain.name for one in used]
+    bounces = settings.RETURN_PATH_DOMAIN.lower()
+    returned = [one.envelope_from.rpartition("@")[2] if one.envelope_from else bounces or domain.name for one in used]
+    if bounces and not accounts:
+        returned = [bounces]
     needed = [key for key in keys if key.state != RETIRED]
     return Plan(domain.name, needed, list(dict.fromkeys(mechanisms)), list(dict.fromkeys(returned)))
 
