@@ -20,6 +20,7 @@ from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from mailbbgun.database.crypto import Vault
 from mailbbgun.domains import repo
+from mailbbgun.domains.findings import aligned
 from mailbbgun.domains.keys import KeyPair, new_pairs
 from mailbbgun.domains.look import Plan, Report
 from mailbbgun.domains.models import ACTIVE, PENDING, RETIRED, DKIMKey, SendingDomain
@@ -156,7 +157,9 @@ def details(session: Session, settings: Settings, domain: SendingDomain) -> dict
     wanted = plan(session, settings, domain, keys)
     names = ("selector", "algorithm", "state", "created_at", "active_from", "retired_at")
     shown = [{name: getattr(key, name) for name in names} | {"removed_at": removed_at(key, settings)} for key in keys]
-    to_publish = records(domain.name, wanted.keys, wanted.mechanisms)
+    bounces = settings.RETURN_PATH_DOMAIN.lower()
+    ours = bounces if bounces in wanted.return_paths and aligned(domain.name, bounces) else ""
+    to_publish = records(domain.name, wanted.keys, wanted.mechanisms, ours, settings.HOSTNAME)
     return shape(domain, keys) | {"keys": shown, "records": to_publish, "findings": domain.findings}
 
 
