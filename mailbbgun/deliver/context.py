@@ -26,10 +26,13 @@ from mailbbgun.drivers.budget import Budget
 from mailbbgun.limits.permits import PermitStore
 from mailbbgun.limits.rate_limiter import RateLimiter
 from mailbbgun.limits.stores import permit_store
+from mailbbgun.mailboxes.store import MailboxStore
 from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.outgoing import ComposedMessages
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.relays.local import Local
 from mailbbgun.return_paths.paths import ReturnPaths
+from mailbbgun.return_paths.receive import Reports
 from mailbbgun.routing.circuit_breaker import CircuitBreaker
 from mailbbgun.routing.come_back_times import ComeBackTimes
 from mailbbgun.routing.routes import Routes
@@ -87,8 +90,9 @@ class WorkerContext:
         permits = permit_store(settings, services.db)
         rate_limiter = RateLimiter(permits, woken)
         return_paths = ReturnPaths(services.db, services.vault, settings)
-        slack = StoredSlack(services.db, services.vault)
-        routes = Routes(settings, rate_limiter, services.counters, slack, return_paths)
+        mailboxes, slack = MailboxStore(services), StoredSlack(services.db, services.vault)
+        local = Local([Reports(services.db, return_paths, services.counters, mailboxes), mailboxes])
+        routes = Routes(settings, rate_limiter, services.counters, slack, local, return_paths)
         journal = Journal(settings.journal_folder, owner)
         leases = Leases(owner, settings.LEASE_SECONDS, services.clock)
         publisher = Publisher(services.db, services.queue, services.outages)
