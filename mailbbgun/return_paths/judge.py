@@ -111,6 +111,9 @@ def _data(report: Report, about: FailedRecipient | None, kind: Kind) -> dict[str
     if about is not None and report.kind in (ReportKind.FAILURE, ReportKind.DELAY):
         found |= {"class": about.class_.value, "cause": storable(about.reason)}
         found |= {"code": about.code, "enhanced": about.enhanced and storable(about.enhanced)}
+        found["reply"] = (
+            storable(text).removeprefix(f"{about.code} ") or None
+        )  # as replies are kept: without their code
     if kind is Kind.COMPLAINED:
         found["feedback_type"] = found["feedback_type"] or "abuse"
     return found
