@@ -23,6 +23,7 @@ from mailbbgun.domains.dns.look import DomainChecks
 from mailbbgun.domains.local import LocalDomains
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.events import api as events
+from mailbbgun.events import causes
 from mailbbgun.events.following.watch import EventWatch
 from mailbbgun.explain import api as explain
 from mailbbgun.explain.dry_run import DryInspector, DryRun
@@ -150,9 +151,9 @@ def assemble(app: Flask, settings: Settings, services: Services, database: Datab
     tests = ConnectionTests(settings, mime.note)
     dns = DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS)
     signing = (DomainKeys(services.vault), dns, LocalDomains(services.db))
-    dry_run = explain.door(DryRun(services, trying, signing[0]))
+    shows = (explain.door(DryRun(services, trying, signing[0])), causes.door(services.db))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings), _metrics(services))
-    doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)
+    doors = (acceptor, batcher, many, *shows, quick, links, keys, tracking.Visits(), inspector)
     to_slack = (SlackDoor(settings, services.db, acceptor), SlackTests(settings))
     readers = (ByHand(services), EventWatch(services.db), RunningExports(), failed)
     of_licences = PublicRequests(settings.LICENCE_REQUESTS_PER_MINUTE, settings.api_processes)

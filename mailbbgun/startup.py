@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from mailbbgun.accept.address_lists import check_default_sender
 from mailbbgun.blobs import url
+from mailbbgun.bounces import rules
 from mailbbgun.core.errors import ConfigurationError, ScannerUnavailable, Unavailable, explained
 from mailbbgun.core.outages import Outages
 from mailbbgun.database.crypto import Vault
@@ -41,6 +42,7 @@ def check(settings: Settings, *, sends: bool = True) -> None:
     check_default_sender(settings)
     route.check(settings)
     url.read(settings.BLOBS_URL)
+    rules.classifier(settings.BOUNCE_RULES)
     if settings.CLAMAV_URL:
         Scanner(settings.CLAMAV_URL)
     if sends:

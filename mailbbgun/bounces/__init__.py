@@ -4,6 +4,8 @@ In: the bytes of a mail that came back, or a reply's code and text. Out: which r
 which class and for which reason. Promise: pure, and bounded in time and memory whatever the bytes
 are; what is not understood is ``other`` or ``unknown``, never an exception.
 
-Files: ``report`` has the shapes; ``read`` tells what kind of report a mail is; ``classify`` names the
-cause of a reply.
+Files: ``report`` has the shapes. ``read`` tells what a mail says: ``mime`` splits it, ``delivery_status``
+reads the standard's part, ``notice`` what follows no standard, ``feedback`` complaints, ``auto_reply``
+answers of machines; ``addresses`` finds addresses. ``classify`` names the cause of a reply, by
+``patterns`` and ``causes``, and before them by the operator's ``rules``.
 """

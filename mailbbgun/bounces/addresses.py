@@ -11,7 +11,8 @@ ADDRESS = re.compile(rf"({_LOCAL})@([\w\-]{{1,63}}(?:\.[\w\-]{{1,63}}){{0,10}}|\
 
 #: Local parts of machines and of people who care for them: no report is about them.
 _SERVICE = re.compile(
-    r"(?:mailer-?daemon|post-?master|mail-?master|abuse|support|no-?reply|root|daemon|hostmaster|listserv|helpdesk)\Z",
+    r"(?:mailer-?daemon|post[-_]?master|mail-?master|mdaemon|abuse|support|no-?reply|root|daemon|hostmaster|"
+    r"listserv|helpdesk)\Z",
     re.IGNORECASE,
 )
 
@@ -39,5 +40,7 @@ def _bare(match: re.Match[str]) -> str:
     local, domain = match[1].lstrip(".=*-_").rstrip(), match[2].rstrip(".-_")
     if match[1].startswith('"'):
         local = match[1]
-    local = local if local else match[1]
+    if local.lower().startswith("smtp="):  # an X.400 address with an Internet address in it
+        local = local[5:]
+    local = local or match[1]
     return f"{local}@{domain}"[:LONGEST]

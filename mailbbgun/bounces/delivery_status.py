@@ -73,6 +73,8 @@ def _recipient(block: dict[str, list[str]]) -> StatusOfRecipient | None:
 
     original = _address(first("original-recipient"))
     final = _address(first("final-recipient")) or _address(first("x-actual-recipient")) or original
+    if original and "@" in original and not _is_public(final):
+        final = original
     action = first("action").lower().partition(" ")[0].strip(";,.")
     if not final:
         return None
@@ -89,4 +91,12 @@ def _address(value: str) -> str:
     if "\\x{" in text:
         text = _ESCAPED.sub(lambda match: chr(min(int(match[1], 16), 0x10FFFF)), text)
     bare = text.strip().strip("<>").strip()
+    if bare.startswith("@"):
+        return ""
     return addresses.clean(text) or (bare[: addresses.LONGEST] if bare and " " not in bare else "")
+
+
+def _is_public(address: str) -> bool:
+    """Return whether an address may be one that a person wrote, and is not one inside a system."""
+    domain = address.rpartition("@")[2].lower()
+    return "@" in address and "." in domain and not domain.endswith((".local", ".localdomain", ".internal", ".lan"))

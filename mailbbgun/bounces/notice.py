@@ -19,29 +19,51 @@ _HEADER_LINE = re.compile(
     r"x-[\w-]{2,40}|dkim-signature|in-reply-to|references|sender|content-transfer-encoding)\s{0,3}:",
     re.IGNORECASE,
 )
+_RECEIVED = re.compile(r"[>|\s]{0,8}received: (?:from|by|\(qmail)", re.IGNORECASE)
 _ORIGINAL = re.compile(
     r"below this line is a copy|this is a copy of (?:the|your) message|copy of (?:the|your) (?:original )?message|"
     r"original message (?:follows|header|text|body)|-{2,} ?(?:your )?(?:the )?original (?:message|mail)|"
     r"(?:unsent|returned|undelivered|rejected) message (?:follows|below|is)|message (?:header|text) follows|"
-    r"(?:text|header|headers|body|first \d+ lines) of (?:the |your )?(?:original |returned |failed )?(?:message|mail)\b|"
+    r"(?:text|header|headers|body|first \d+ lines) of (?:the |your )?(?:original |returned |failed )?(?:message|"
+    r"mail)\b|"
     r"returned (?:message|mail) (?:follows|contents)|-{3,} ?(?:message|mail) headers?|included below is|"
     r"begin(?:ning)? (?:of )?(?:original|returned|message)|original headers|received header:|"
     r"^\s{0,3}the following (?:is|message) (?:a copy|was sent)|following is (?:a copy|the (?:original|message))|"
-    r"unsent message below|-{3,} ?(?:undelivered|returned|forwarded|rejected) (?:message|mail)|\boriginal mail\b.{0,20}:$",
+    r"unsent message below|-{3,} ?(?:undelivered|returned|forwarded|rejected) (?:message|mail)|"
+    r"\boriginal mail\b.{0,20}:$",
     re.IGNORECASE,
 )
 # On a line of its own: <ann@example.com>: … or ann@example.com, perhaps after a label.
 _ALONE = re.compile(
-    r"[\s>*\-|#.\d()]{0,12}(?:(?:to|recipients?|address|user|e-?mail(?: address)?|mailbox|original recipient|"
-    r"failed (?:recipient|address|addresses)|delivery to|rcpt to|for|undeliverable to)\b[^@:<]{0,30}[:=]?\s{0,4})?"
-    r"[<\"'(\[]{0,3}(?:smtp:|mailto:|rfc822;\s?)?(?P<address>[^\s<>\"'(),;:]{1,200}@[\w.\-\[\]]{1,200})[>\"'):\].,;]{0,5}",
+    r"[\s>*\-|#.\d()]{0,12}(?:(?P<label>to|recipients?|address|user|e-?mail(?: address)?|mailbox|(?:original|intended) "
+    r"recipient|failed (?:recipient|address|addresses)|delivery to|for|undeliverable to|target mail address)\b"
+    r"(?:[^@:<]{0,30}[:=]|\s)\s{0,40})?[<\"'(\[]{0,3}(?:smtp:|mailto:|rfc822;\s?)?"
+    r"(?P<address>[^\s<>\"'(),;:]{1,200}@[\w.\-\[\]]{1,200})[>\"'):\].,;]{0,5}",
+    re.IGNORECASE,
+)
+# The line before a list of recipients.
+_INTRODUCES = re.compile(
+    r"following|recipient|address(?:es|ed)?\b.{0,40}(?::|$)|deliver\w*(?: \w+){0,3} to\b|did not reach|because|"
+    r"undeliver|"
+    r"not (?:be )?(?:sent|delivered)|fatal error|pas pu",
     re.IGNORECASE,
 )
 _FAILED = re.compile(
-    r"fail|undeliver|not (?:be )?(?:deliver|reach|sent|found|exist)|unknown|reject|refus|unable|could(?:n't| not)|"
+    r"fail|undeliver|not (?:be |been )?(?:deliver|reach|sent|found|exist)|unknown|reject|refus|unable|"
+    r"could(?:n't| not)|"
     r"no such|invalid|illegal|does(?:n't| not)|did not|was(?:n't| not)|wasn't|bounce|full|quota|exceed|error|denied|"
-    r"disabled|inactive|no longer|expired|warning|delay|rcpt to|recipient|\b[45]\d\d\b|[45]\.\d\.\d|できません|届け|エラー|"
-    r"nicht|impossible|n'a pas|no se ha|non è|não|недостав|не достав|无法|失败|退信",
+    r"disabled|inactive|no longer|expired|warning|delay|rcpt to|recipient|\b[45]\d\d\b|[45]\.\d\.\d|できません|"
+    r"届け|エラー|"
+    r"nicht|impossible|addressed to|local user|n'a pas|no se ha|non è|não|недостав|не достав|无法|失败|退信|"
+    r"unzustellbar|zugestellt|entregad|recapit|bezorg|leverer|levere|consegn|remis",
+    re.IGNORECASE,
+)
+_PLAINLY = re.compile(
+    r"(?:could|can|was|were|has|have) ?not (?:be |been )?(?:delivered|sent)|unable to deliver|undeliverable|"
+    r"did not reach the|"
+    r"delivery (?:to \S{1,100} )?(?:has )?failed|permanent (?:fatal )?(?:delivery )?error|fatal (?:delivery )?error|"
+    r"n'a pas (?:pu|été)|konnte nicht zugestellt|no (?:se )?(?:pudo|ha podido) (?:ser )?entreg|could not deliver|"
+    r"encountered an error|trouble delivering",
     re.IGNORECASE,
 )
 _RCPT = re.compile(r"RCPT TO:?\s{0,3}<?(?P<address>[^\s<>]{1,200}@[\w.\-]{1,200})", re.IGNORECASE)
@@ -86,10 +108,16 @@ def _address_follows(lines: list[str], index: int) -> bool:
 
 def _is_header(lines: list[str]) -> bool:
     names = set()
+    if _RECEIVED.match(lines[0][:200]):
+        return True
     for line in lines:
+        if not line.strip():
+            break
         if match := _HEADER_LINE.match(line[:200]):
             names.add(match[0].strip(" >|\t:").lower())
-    return len(names) >= 3 or {"received"} & names != set() and len(names) >= 2
+    if not names & {"from", "received", "return-path", "message-id", "mime-version"}:
+        return False
+    return len(names) >= 3
 
 
 def _header_in(lines: list[str]) -> dict[str, list[str]]:
@@ -105,8 +133,9 @@ def _header_in(lines: list[str]) -> dict[str, list[str]]:
 
 
 def recipients(lines: list[str], ours: frozenset[str]) -> list[Failed]:
-    """Return the recipients that the lines name, best evidence first. ``ours``: addresses that are none."""
-    for found in (_alone(lines), _rcpt(lines), _in_sentences(lines)):
+    """Return the recipients that the lines name, by the best evidence. ``ours``: addresses that are none."""
+    lines = [line for line in lines if line.strip()]
+    for found in (_alone(lines, labelled=False), _rcpt(lines), _in_sentences(lines), _alone(lines, labelled=True)):
         kept: dict[str, int] = {}
         for address, at in found:
             if address.lower() not in ours and not addresses.is_service(address):
@@ -118,14 +147,16 @@ def recipients(lines: list[str], ours: frozenset[str]) -> list[Failed]:
     return []
 
 
-def _alone(lines: list[str]) -> Iterator[tuple[str, int]]:
+def _alone(lines: list[str], *, labelled: bool) -> Iterator[tuple[str, int]]:
+    """Yield addresses that begin a line. ``labelled``: those after a mere "To:" instead."""
     for index, line in enumerate(lines):
         match = _ALONE.match(line[:400])
-        if match is None or _CONTACT.search(line[: match.start("address")]):
+        if match is None or ((match["label"] or "").lower() == "to") is not labelled:
             continue
         rest = line[match.end() : 400].strip()
-        ended = match[0].rstrip().endswith((">:", ":", ">"))
-        if (not rest or ended or _FAILED.search(rest)) and (address := addresses.clean(match["address"])):
+        sure = not rest or match[0].rstrip().endswith((">:", ":", ">")) or match["label"] or _FAILED.search(rest)
+        introduced = index and _INTRODUCES.search(lines[index - 1][:400])
+        if (sure or introduced) and (address := addresses.clean(match["address"])):
             yield address, index
 
 
@@ -149,6 +180,6 @@ def _about(lines: list[str], at: int, others: set[int]) -> str:
     return " ".join(" ".join(lines[at:last]).split())[:2_000]
 
 
-def says_it_failed(lines: list[str]) -> bool:
-    """Return whether the notice speaks of mail that was not delivered."""
-    return bool(_FAILED.search("\n".join(lines)[:4_000]))
+def says_it_failed(lines: list[str], *, plainly: bool = False) -> bool:
+    """Return whether the notice speaks of mail that was not delivered; ``plainly``: in words that nobody else uses."""
+    return bool((_PLAINLY if plainly else _FAILED).search(" ".join(lines)[:4_000]))

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from html import unescape
 
-from mailbbgun.bounces import addresses, auto_reply, complaint, delivery_status, mime, notice
-from mailbbgun.bounces.classify import Classifier, codes_in
+from mailbbgun.bounces import addresses, auto_reply, delivery_status, feedback, mime, notice
+from mailbbgun.bounces.classify import Classifier, after_data, at_rcpt, codes_in, in_reply_to
 from mailbbgun.bounces.delivery_status import Status, StatusOfRecipient
 from mailbbgun.bounces.mime import Mail
 from mailbbgun.bounces.report import BounceClass, FailedRecipient, Report, ReportKind
@@ -14,14 +14,17 @@ from mailbbgun.bounces.report import BounceClass, FailedRecipient, Report, Repor
 LONGEST_TEXT, LONGEST_REASON = 4_096, 1_000
 
 _DAEMON = re.compile(
-    r"mailer-?daemon|post-?master|mail ?delivery|delivery sub|mail ?(?:system|administrator|admin)|mail-?master|\bdaemon\b|"
-    r"no-?reply|bounce|exchange|network email|mmdf|smtp",
+    r"mailer-?daemon|mdaemon|post[-_]?master|mail ?delivery|delivery sub|mail ?(?:system|administrator|admin)|"
+    r"mail-?master|\bdaemon\b|"
+    r"no-?reply|bounce|exchange|network email|mmdf|smtp|imss|system admin",
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(
     r"undeliver|undelivr|not (?:be )?deliver|deliver\w* (?:fail|status|notif|problem|error|delay|report|unsuc|has)|"
-    r"returned (?:mail|message|to sender)|return(?:ed)? mail|fail(?:ed|ure|ure notice)?\b.{0,30}(?:deliver|notice|mail|message)|mail (?:system )?(?:error|fail|could|not|problem|undel)|"
-    r"(?:delivery|mail|message|e-?mail).{0,20}(?:fail|delay|warning|error|reject|block)|could not (?:be )?(?:send|sent|deliver)|"
+    r"returned (?:mail|message|to sender)|return(?:ed)? mail|fail(?:ed|ure|ure notice)?\b.{0,30}(?:deliver|notice|"
+    r"mail|message)|mail (?:system )?(?:error|fail|could|not|problem|undel)|"
+    r"(?:delivery|mail|message|e-?mail).{0,20}(?:fail|delay|warning|error|reject|block)|could not (?:be )?(?:send|"
+    r"sent|deliver)|"
     r"non ?remis|non ?deliver|ndn:|bounce|warning: (?:could|message)|unzustellbar|nicht zugestellt|"
     r"no se (?:pudo|ha podido)|mancato recapito|não (?:foi )?entreg|недоставл|не доставл|"
     r"配信|送信エラー|届き|退信|无法投递|status notification|unknown (?:user|address|recipient)|user unknown|rejected|"
@@ -29,12 +32,14 @@ _SUBJECT = re.compile(
     re.IGNORECASE,
 )
 _DELAYED = re.compile(
-    r"will (?:keep |be )?(?:retr|try)|still (?:try|being)|has been delayed|has not been delivered yet|warning message only|"
+    r"will (?:keep |be )?(?:retr|try)|still (?:try|being)|has been delayed|has not been delivered yet|"
+    r"warning message only|"
     r"no need to (?:re|do)|do not need to resend|not yet been delivered|continue (?:to )?try|delayed mail|"
     r"temporarily undeliver|this is (?:just )?a warning|delivery attempts will continue|message still undelivered",
     re.IGNORECASE,
 )
-_TAG, _STYLE = re.compile(r"<[^<>]{0,2000}>"), re.compile(r"<(style|script|head)\b", re.IGNORECASE)
+_ANSWER = re.compile(r"\s{0,9}(?:re|aw|sv|fwd?|wg|tr)\s?(?:\[\d\])?:", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]{0,2000}>")
 _BREAKS = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d|/td)\b[^<>]{0,200}>", re.IGNORECASE)
 
 
@@ -59,25 +64,50 @@ class _Reader:
         ours = [
             one
             for name in ("from", "to", "delivered-to", "return-path")
-            for one in complaint.addressed(mail.headers, name)
+            for one in feedback.addressed(mail.headers, name)
         ]
-        self._ours = frozenset(one.lower() for one in [*ours, *complaint.addressed(self._original, "from")])
+        self._ours = frozenset(one.lower() for one in [*ours, *feedback.addressed(self._original, "from")])
 
     def report(self) -> Report:
-        return self._complaint() or self._receipt() or self._notification() or self._prose() or self._rest()
+        return (
+            self._complaint() or self._ses() or self._receipt() or self._notification() or self._prose() or self._rest()
+        )
 
     def _complaint(self) -> Report | None:
         part = next(self._mail.of_type("message/feedback-report"), None)
         if part is None:
-            return None
-        told = complaint.parse(part.text, self._original)
+            return self._informal_complaint()
+        told = feedback.arf(part.text, self._original)
         cause = (BounceClass.UNKNOWN, "complaint", None, None, self._text[:LONGEST_REASON])
         recipients = tuple(FailedRecipient(one, *cause) for one in told.recipients)
         return self._report(ReportKind.COMPLAINT, recipients, told.envelope_id, told.feedback_type, told.message_id)
 
+    def _informal_complaint(self) -> Report | None:
+        """Return the complaint of a loop, or the wish to be left alone, that names no format."""
+        if "x-hmxmroriginalrecipient" in self._original:
+            kind, found = "abuse", feedback.recipients_of(self._original)
+        elif self._mail.first("x-apple-unsubscribe").lower() == "true":
+            kind, found = "opt-out", feedback.addressed(self._mail.headers, "from")
+        else:
+            return None
+        cause = (BounceClass.UNKNOWN, "complaint", None, None, self._text[:LONGEST_REASON])
+        return self._report(ReportKind.COMPLAINT, [FailedRecipient(one, *cause) for one in found], None, kind)
+
     def _receipt(self) -> Report | None:
         is_one = any(self._mail.of_type("message/disposition-notification", "message/global-disposition-notification"))
         return self._report(ReportKind.OTHER) if is_one else None
+
+    def _ses(self) -> Report | None:
+        told = feedback.ses(self._words)
+        kinds = {"bounce": ReportKind.FAILURE, "complaint": ReportKind.COMPLAINT, "delivery": ReportKind.SUCCESS}
+        if told is None or told.kind not in kinds:
+            return None
+        if told.kind == "complaint":
+            cause = (BounceClass.UNKNOWN, "complaint", None, None, "")
+            found = [FailedRecipient(address, *cause) for address, _, _ in told.recipients]
+        else:
+            found = [self._failed(address, said, status, "") for address, status, said in told.recipients]
+        return self._report(kinds[told.kind], _unique(found), None, told.feedback_type)
 
     def _notification(self) -> Report | None:
         parts = [*self._mail.of_type("message/delivery-status", "message/global-delivery-status")]
@@ -113,6 +143,8 @@ class _Reader:
         ]
         if not pairs:
             pairs = [(one, self._text) for one in self._addressees()]
+        if not pairs:  # somebody's own address failed
+            pairs = [(one.address, one.text) for one in notice.recipients(self._halves.lines, frozenset())]
         if not pairs:
             return None
         kind = ReportKind.DELAY if _DELAYED.search(self._words[:8_000]) else ReportKind.FAILURE
@@ -130,25 +162,33 @@ class _Reader:
             return True
         subject, author = mail.first("subject")[:300], mail.first("from")[:300]
         returned = mail.first("return-path").strip()
-        daemon = bool(_DAEMON.search(author)) or returned == "<>"
+        daemon = bool(_DAEMON.search(author)) or returned == "<>" or "mailer-daemon" in returned.lower()
         fails = bool(_SUBJECT.search(subject))
+        plainly = notice.says_it_failed(self._halves.lines, plainly=True)
         if "in-reply-to" in mail.headers and not daemon:
             return False
-        if auto_reply.is_one(mail) and not (daemon and fails):
+        if auto_reply.is_one(mail) and not (
+            daemon and (fails or notice.says_it_failed(self._halves.lines, plainly=True))
+        ):
             return False
-        return (daemon and fails) or (daemon and bool(notice.says_it_failed(self._halves.lines)))
+        if daemon:
+            return fails or notice.says_it_failed(self._halves.lines)
+        return fails and not _ANSWER.match(subject) and plainly
 
     def _addressees(self) -> list[str]:
         """Return the only recipient of the mail that came back; none if there are several."""
-        found = [one for name in ("to", "cc", "bcc") for one in complaint.addressed(self._original, name)]
-        found = found or complaint.addressed(self._original, "x-rcpt-to")
-        return found if len(set(found)) == 1 else []
+        found = [one for name in ("to", "cc", "bcc") for one in feedback.addressed(self._original, name)]
+        found = found or feedback.addressed(self._original, "x-rcpt-to")
+        return found if len(set(found)) == 1 and found[0].lower() not in self._ours else []
 
     def _failed(self, address: str, diagnostic: str, status: str, words: str, original: str = "") -> FailedRecipient:
+        about = diagnostic or words
+        if diagnostic and (command := "end of DATA" if after_data(words) else "RCPT TO" if at_rcpt(words) else ""):
+            about = in_reply_to(diagnostic, command)
         code, quoted = codes_in(diagnostic or words)
         given = codes_in(status)[1]
         enhanced = quoted if quoted and (given is None or given.endswith(".0.0") or quoted[0] == given[0]) else given
-        cause = self._classifier.classify(code, enhanced, diagnostic or words)
+        cause = self._classifier.classify(code, enhanced, about)
         if cause.class_ is BounceClass.UNKNOWN and diagnostic:
             cause = self._classifier.classify(code, enhanced, f"{diagnostic} {words}")
         text = _shown(" ".join((diagnostic or words).split()))[:LONGEST_REASON]
@@ -164,9 +204,8 @@ class _Reader:
         message_id: str | None = None,
     ) -> Report:
         about = message_id or next(iter(self._original.get("message-id", ())), None)
-        return Report(
-            kind, tuple(recipients), _shown(about)[:998] if about else None, envelope_id, feedback_type, self._text
-        )
+        about, envelope_id, feedback_type = (one and _shown(one)[:998] for one in (about, envelope_id, feedback_type))
+        return Report(kind, tuple(recipients), about, envelope_id, feedback_type, self._text)
 
 
 def _kind_of(recipients: Sequence[StatusOfRecipient]) -> ReportKind:

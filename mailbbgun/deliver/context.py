@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import select
 
 from mailbbgun.attachments.inspection import Inspector
+from mailbbgun.bounces import rules
 from mailbbgun.core.clock import Clock
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.counters.counters import Counters
@@ -91,7 +92,9 @@ class WorkerContext:
         rate_limiter = RateLimiter(permits, woken)
         return_paths = ReturnPaths(services.db, services.vault, settings)
         mailboxes, slack = MailboxStore(services), StoredSlack(services.db, services.vault)
-        local = Local([Reports(services.db, return_paths, services.counters, mailboxes), mailboxes])
+        its_rules = rules.classifier(settings.BOUNCE_RULES)
+        reports = Reports(services.db, return_paths, services.counters, mailboxes, its_rules)
+        local = Local([reports, mailboxes])
         routes = Routes(settings, rate_limiter, services.counters, slack, local, return_paths)
         journal = Journal(settings.journal_folder, owner)
         leases = Leases(owner, settings.LEASE_SECONDS, services.clock)
@@ -190,4 +193,6 @@ def breaker(settings: Settings, clock: Clock) -> CircuitBreaker:
 
 def policy(settings: Settings) -> Policy:
     """Return the retry policy that the settings ask for."""
-    return Policy(settings.RETRY_DELAYS, settings.ON_UNKNOWN == "hold", random.random, settings.REFUSED_PAUSE_SECONDS)
+    hold = settings.ON_UNKNOWN == "hold"
+    classifier = rules.classifier(settings.BOUNCE_RULES)
+    return Policy(settings.RETRY_DELAYS, hold, random.random, settings.REFUSED_PAUSE_SECONDS, classifier)

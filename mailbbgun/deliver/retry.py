@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Self
 
+from mailbbgun.bounces.classify import Classifier, in_reply_to
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.events.changes.record import Result
 from mailbbgun.events.kinds import Kind, Reason
@@ -27,19 +28,26 @@ SHORTEST_WAIT = 5.0
 JITTER = 0.1
 
 
+_BUILT_IN = Classifier()
+
+#: What a reply answers, in the words of bounces.
+_COMMANDS = {Phase.MAIL: "MAIL FROM", Phase.RCPT: "RCPT TO", Phase.DOT: "end of DATA"}
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What decides besides the outcome.
 
     ``delays`` is RETRY_DELAYS, in seconds. With ``hold_unknown`` a delivery whose outcome nobody
     knows is not tried again. ``random`` returns 0…1. ``refused_pause`` is for how many seconds a
-    server that refuses us is not asked.
+    server that refuses us is not asked. ``classifier`` names the causes of replies.
     """
 
     delays: Sequence[int]
     hold_unknown: bool
     random: Callable[[], float]
     refused_pause: int = 60
+    classifier: Classifier = _BUILT_IN
 
     def for_all(self) -> Self:
         """Return the policy for recipients that were sent to together: with one random number for all.
@@ -61,7 +69,7 @@ def judge(
     """
     if isinstance(outcome, Fenced):
         raise TypeError(f"{outcome!r} is no end of a try")
-    reply, data = outcome.reply, _event_data(outcome, told)
+    reply, data = outcome.reply, _event_data(outcome, told) | _cause(outcome, policy.classifier)
     match outcome:
         case Delivered(effect=effect):
             # Only test keys may write to such addresses, so the address alone decides, here and
@@ -143,6 +151,16 @@ def _event_data(outcome: Delivered | Deferred | Bounced | Unknown | Refused, tol
     """Return what the event shows besides the reply. Events leave out what is None."""
     phase, server = None if isinstance(outcome, Delivered) else outcome.phase, outcome.server
     return {"phase": phase and phase.value, "host": server and server.host, "ip": server and server.ip, **told}
+
+
+def _cause(outcome: Outcome, classifier: Classifier) -> dict[str, str]:
+    """Return what the event says of a refusal's cause."""
+    if not isinstance(outcome, Bounced | Deferred):
+        return {}
+    reply, command = outcome.reply, _COMMANDS.get(outcome.phase)
+    text = in_reply_to(reply.text, command) if command and reply.code else reply.text
+    cause = classifier.classify(reply.code or None, reply.enhanced, text)
+    return {"cause": cause.reason, "class": cause.class_.value}
 
 
 def _unknown(claim: Claim, policy: Policy, reply: Reply, data: dict[str, Any], left: float | None = None) -> Result:

@@ -9,12 +9,12 @@ from sqlalchemy import select
 from mailbbgun.core.addresses import in_mailbox
 from mailbbgun.database.db import db_now
 from mailbbgun.deliver.workers import Seen, registered
+from mailbbgun.events import causes
 from mailbbgun.events import repo as events
 from mailbbgun.events.kinds import Kind
 from mailbbgun.explain.facts import DeliveryFacts, LastEvent
 from mailbbgun.explain.reasons import explained
 from mailbbgun.explain.ways import Ways, tenant_is_suspended, ways_of
-from mailbbgun.messages import find
 from mailbbgun.messages.models import Delivery
 from mailbbgun.services import Services
 
@@ -33,7 +33,7 @@ def explain(services: Services, tenant_id: UUID, message_id: UUID, *, tests_only
     Raises :class:`NotFound`, and :class:`DatabaseUnavailable`.
     """
     database = services.db
-    message = find.details(database, tenant_id, message_id, tests_only=tests_only)
+    message = causes.details(database, tenant_id, message_id, tests_only=tests_only)
     with database.read(tenant_id, tests_only=tests_only) as session:
         found, _, _ = events.page(
             session, tenant_id, message_id, limit=MOST_EVENTS, offset=0, after=None, tests_only=tests_only
@@ -51,7 +51,8 @@ def explain(services: Services, tenant_id: UUID, message_id: UUID, *, tests_only
     last = _last(found)
     deliveries = []
     for one in message["deliveries"]:
-        facts = _facts(one, ways, in_mailbox(message["sender"]), workers, last.get(one.address), shared)
+        told_before = shared | {"cause": message["causes"].get(one.id, {}).get("cause")}
+        facts = _facts(one, ways, in_mailbox(message["sender"]), workers, last.get(one.address), told_before)
         first, *others = explained(facts)
         told = {name: getattr(first, name) for name in ("code", "text", "next", "next_at")}
         deliveries.append({"id": one.id, "address": one.address, "status": one.status, **told, "also": others})

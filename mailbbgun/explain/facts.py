@@ -82,6 +82,7 @@ class DeliveryFacts:
     useful_until: datetime | None = None
     last: LastEvent | None = None
     duplicate_of: str | None = None
+    cause: str | None = None  # what the last reply means: a key of bounces.causes.CAUSES, or the operator's
 
     @property
     def due(self) -> bool:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.deliver.claim import ISOLATED_FROM
 from mailbbgun.explain.facts import ACCOUNTS, CATCHER, MX, SLACK, DeliveryFacts
+from mailbbgun.explain.replies import means
 from mailbbgun.messages.status import CANCELLED, DELIVERED, PENDING, Reason
 
 
@@ -61,7 +62,7 @@ class Because:
 _NOBODY = "Nothing: it has ended."
 _RETRY = "POST /messages/{id}/retry sends it again."
 _ENDED = {
-    Reason.BOUNCED: ("The receiving server refused it for good: {reply}", "Correct the cause; then " + _RETRY),
+    Reason.BOUNCED: ("The receiving server refused it for good{because}: {reply}", "{advice} Then " + _RETRY),
     Reason.EXPIRED: ("Its last try failed, or the time until which it was useful has passed: {reply}", _RETRY),
     Reason.OUTCOME_UNKNOWN: (
         "It was sent, and the server's reply was lost, so it may have arrived or not: {reply}",
@@ -93,8 +94,10 @@ def _ended(facts: DeliveryFacts) -> Because:
         return Because(Code.CANCELLED.value, f"Somebody cancelled it{at}.", _NOBODY)
     reason = Reason(facts.reason or Reason.EXPIRED.value)
     text, after = _ENDED[reason]
-    said = text.format(reply=facts.reply or "nothing more is known", duplicate=facts.duplicate_of or "before")
-    return Because(reason.value, said, after)
+    because, advice = means(facts.cause)
+    reply = facts.reply or "nothing more is known"
+    said = text.format(reply=reply, duplicate=facts.duplicate_of or "before", because=because)
+    return Because(reason.value, said, after.replace("{advice}", advice or "Correct the cause."))
 
 
 def _pending(facts: DeliveryFacts) -> Iterator[Because]:
@@ -178,7 +181,7 @@ def _waiting(facts: DeliveryFacts) -> Iterator[Because]:
         yield Because(Code.WAITING.value, f"No server was asked: {through}{said}", _next(facts), facts.next_attempt_at)
     else:
         times = f"{facts.attempts} attempt{'' if facts.attempts == 1 else 's'}"
-        text = f"After {times} it waits for the next one. The last reply was: {said}"
+        text = f"After {times} it waits for the next one{means(facts.cause)[0]}. The last reply was: {said}"
         yield Because(Code.WAITING_FOR_RETRY.value, text, _next(facts), facts.next_attempt_at)
 
 

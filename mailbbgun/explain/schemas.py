@@ -11,7 +11,7 @@ from mailbbgun.messages.status import STATUSES, Reason
 CODES = sorted({*(one.value for one in Code), *(one.value for one in Reason)})
 
 
-class Cause(Schema):
+class BecauseShape(Schema):
     """A cause."""
 
     code = fields.String(validate=validate.OneOf(CODES))
@@ -20,13 +20,13 @@ class Cause(Schema):
     next_at = Time(allow_none=True, metadata={"description": "When; null: nobody knows, or nothing comes."})
 
 
-class ExplainedDelivery(Cause):
+class ExplainedDelivery(BecauseShape):
     """Why one delivery is where it is."""
 
     id = fields.UUID()
     address = fields.String()
     status = fields.String(validate=validate.OneOf(STATUSES))
-    also = fields.List(fields.Nested(Cause), metadata={"description": "Further causes that will hold it up."})
+    also = fields.List(fields.Nested(BecauseShape), metadata={"description": "Further causes that will hold it up."})
 
 
 class Explanation(Schema):

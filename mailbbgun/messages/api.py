@@ -1,5 +1,7 @@
 """``GET /messages``, ``/messages/{id}`` and ``/messages/{id}/raw``."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 from uuid import UUID
@@ -19,6 +21,16 @@ from mailbbgun.relays.slack.medium import SLACK, medium_of
 from mailbbgun.services import Services
 
 blueprint = Blueprint("messages", __name__, description="Messages, and what became of them.")
+
+
+@dataclass(frozen=True, slots=True)
+class DetailsDoor:
+    """Returns a message with the causes of its failures. The room of events, which is above this one, gives it.
+
+    It is asked with the tenant's id, the message's, and whether only test messages may be seen.
+    """
+
+    details: Callable[[UUID, UUID, bool], dict[str, Any]]
 
 
 @blueprint.route("/messages", tags=["messages"])
@@ -47,7 +59,7 @@ def index(filters: dict[str, Any]) -> Any:
 def show(message_id: UUID) -> Any:
     """Show a message and what became of each delivery"""
     who = caller()
-    return find.details(provided(Services).db, who.tenant_id, message_id, tests_only=who.tests_only)
+    return provided(DetailsDoor).details(who.tenant_id, message_id, who.tests_only)
 
 
 @blueprint.route("/messages/<uuid:message_id>/raw", tags=["messages"])

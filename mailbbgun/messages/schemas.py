@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import Schema, ValidationError, fields, post_dump, validate
 
 from mailbbgun.core import addresses
 from mailbbgun.http.bad_input import EXAMPLE_ID, listed
@@ -243,6 +243,23 @@ class DeliveryShape(Schema):
             "is left alone after failures, a limit is used up, or the tenant is suspended."
         },
     )
+    cause = fields.String(
+        allow_none=True,
+        metadata={
+            "description": "What the last reply means, such as `mailbox_full` or `invalid_mailbox`. null if it is no "
+            "refusal.",
+            "example": "mailbox_full",
+        },
+    )
+    class_ = fields.String(
+        data_key="class",
+        allow_none=True,
+        metadata={
+            "description": "`hard`: the address does not exist; `soft`: it does, and could not be reached; `block`: "
+            "the sender or the content is refused; `unknown`.",
+            "example": "soft",
+        },
+    )
     last_reply = fields.Function(
         _last_reply, metadata={"type": "string", "nullable": True, "example": "250 2.0.0 Ok: queued as 4XyZ"}
     )
@@ -285,3 +302,10 @@ class Details(Summary):
     smtputf8 = fields.Boolean(metadata={"description": "Whether an address needs RFC 6531 all the way."})
     attachments = fields.List(fields.Nested(FileShape))
     deliveries = fields.List(fields.Nested(DeliveryShape))
+
+    @post_dump(pass_original=True)
+    def _with_causes(self, shown: dict[str, Any], message: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+        causes = message.get("causes", {})
+        for delivery, row in zip(shown["deliveries"], message["deliveries"], strict=True):
+            delivery |= causes.get(row.id, {"cause": None, "class": None})
+        return shown

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.core.errors import Conflict
 from mailbbgun.database.db import Database
+from mailbbgun.events import causes
 from mailbbgun.events.changes import record, rescheduling
-from mailbbgun.messages import find, repo
+from mailbbgun.messages import repo
 from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.lanes import lane_of
 
@@ -139,7 +140,7 @@ def change(
 
 
 def _shown(db: Database, tenant_id: UUID, message_id: UUID, tests_only: bool) -> dict[str, Any]:
-    return find.details(db, tenant_id, message_id, tests_only=tests_only)
+    return causes.details(db, tenant_id, message_id, tests_only=tests_only)
 
 
 def _standing(message: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+from mailbbgun.bounces.classify import Classifier
 from mailbbgun.bounces.read import read
 from mailbbgun.bounces.report import Report, ReportKind
 from mailbbgun.core.ids import DEFAULT_TENANT
@@ -43,10 +44,16 @@ class Reports:
     """What takes mail at RETURN_PATH_DOMAIN. Thread-safe."""
 
     def __init__(
-        self, database: Database, paths: ReturnPaths, counters: Counters, mailboxes: Destination | None = None
+        self,
+        database: Database,
+        paths: ReturnPaths,
+        counters: Counters,
+        mailboxes: Destination | None = None,
+        classifier: Classifier | None = None,
     ) -> None:
         """``mailboxes`` takes mail to the domain's other addresses, if the domain is local, too."""
         self._database, self._paths, self._counters, self._mailboxes = database, paths, counters, mailboxes
+        self._classifier = classifier
 
     def takes(self, domain: str, tenant_id: UUID | None) -> bool:
         """Return whether a domain is RETURN_PATH_DOMAIN."""
@@ -70,7 +77,7 @@ class Reports:
         others = tuple(one for one in envelope.recipients if one not in reports)
         if reports:
             head = _head(envelope.raw)
-            report = read(head)
+            report = read(head, self._classifier)
             outcomes |= {one: self._outcome(one, report, head) for one in reports}
         if others:
             outcomes |= self._elsewhere(envelope, others)

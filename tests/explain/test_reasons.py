@@ -32,6 +32,13 @@ def waits(**more):
         (facts(status=DELIVERED, reply="250 Ok", finished_at=BEFORE), ["delivered"], ("250 Ok", "10:30:00")),
         (facts(status=CANCELLED), ["cancelled"], ("cancelled",)),
         (facts(status=ERROR, reason="bounced", reply="550 No such user"), ["bounced"], ("550 No such user", "retry")),
+        (
+            facts(status=ERROR, reason="bounced", cause="mailbox_full"),
+            ["bounced"],
+            ("because the mailbox is full: nothing",),
+        ),
+        (facts(status=ERROR, reason="bounced", cause="our_gateway"), ["bounced"], ("for good: nothing", "the cause.")),
+        (waits(cause="greylisted"), ["waiting_for_retry"], ("because the server lets strangers wait",)),
         (facts(status=ERROR, reason="expired", reply="451 x"), ["expired"], ("451 x",)),
         (facts(status=ERROR, reason="outcome_unknown"), ["outcome_unknown"], ("may have arrived", "twice")),
         (facts(status=ERROR, reason="parked", crashes=3), ["parked"], ("Workers died",)),

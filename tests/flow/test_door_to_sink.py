@@ -76,12 +76,18 @@ def test_a_4xx_is_retried_through_the_delay_queue_byte_for_byte_and_a_5xx_ends_w
     never = shared.post(to="never-ann@example.test")
     failed = shared.ended(never["id"], "ERROR")["deliveries"][0]
     assert (failed["reason"], failed["last_reply"]) == ("bounced", "550 no such user here")
+    assert (failed["cause"], failed["class"]) == ("invalid_mailbox", "hard")
+    (why,) = shared.get(f"/messages/{never['id']}/explain")["deliveries"]
+    assert "because there is no such mailbox" in why["text"]
     bounced = [one for one in shared.get(f"/messages/{never['id']}/events")["events"] if one["kind"] == "bounced"]
     assert [(one["data"]["code"], one["data"]["enhanced"], one["data"]["phase"]) for one in bounced] == [
         (550, "5.1.1", "rcpt")
     ]
+    assert (bounced[0]["data"]["cause"], bounced[0]["data"]["class"]) == ("invalid_mailbox", "hard")
     shared.ended(later["id"], "DELIVERED")
     assert shared.kinds(later["id"]) == ["accepted", "deferred", "delivered"]
+    (arrived,) = shared.get(f"/messages/{later['id']}")["deliveries"]
+    assert (arrived["cause"], arrived["class"]) == (None, None)
     assert (shared.attempts(later["id"]), shared.attempts(never["id"])) == ([2], [1])
     events = {
         one["kind"]: datetime.fromisoformat(one["at"])

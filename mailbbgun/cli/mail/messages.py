@@ -26,7 +26,7 @@ from mailbbgun.cli.terminal import (
     validated,
 )
 from mailbbgun.core.errors import QueueMisconfigured, Unavailable, explained
-from mailbbgun.events import timeline
+from mailbbgun.events import causes, timeline
 from mailbbgun.events.schemas import Timeline
 from mailbbgun.explain import explain as explaining
 from mailbbgun.explain.schemas import Explanation
@@ -86,7 +86,7 @@ def show(message_id: UUID, tenant: str, as_json: bool) -> None:
     receiving server.
     """
     with opened_for(tenant) as (services, tenant_id):
-        found = find.details(services.db, tenant_id, message_id)
+        found = causes.details(services.db, tenant_id, message_id)
     shown: Any = Details().dump(found)
     if as_json:
         print_json(shown)

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from mailbbgun.settings.parts.licences import LicenceSettings
+from mailbbgun.settings.parts.bounces import BounceSettings
 from mailbbgun.settings.values import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReturnPathSettings(LicenceSettings):
+class ReturnPathSettings(BounceSettings):
     """A part of :class:`~mailbbgun.settings.settings.Settings`."""
 
     RETURN_PATH_DOMAIN: str = setting(
