@@ -25,6 +25,7 @@ from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.core.ids import new_id
 from mailbbgun.core.timing import NOW, timing
 from mailbbgun.database import idempotency
+from mailbbgun.database.idempotency import KeyClaim
 from mailbbgun.limits.duplicates import DuplicateGuard
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
@@ -127,11 +128,13 @@ class Acceptor:
         caller: Caller,
         options: Options = PLAIN,
         traceparent: str | None = None,
+        key_claim: KeyClaim | None = None,
     ) -> Accepting:
         """Check and compose a caller's message. Nothing is stored until ``begin`` or ``result`` of
         what this returns is called; the hint follows the commit.
 
-        ``traceparent`` is the request's (W3C Trace Context); the message's trace continues that one. Its
+        ``traceparent`` is the request's (W3C Trace Context); the message's trace continues that one.
+        ``key_claim``: that of a door which makes the key of a request itself; the options have none then. Its
         files are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
         :class:`TooLarge`, and for files :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
         """
@@ -145,7 +148,6 @@ class Acceptor:
             raise
         if isinstance(submission, Fields) and draft.content:
             submission = _naming_all(submission, draft.content.files[len(submission.attachments) :])
-        key_claim = None
         if options.idempotency_key is not None:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
         lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
@@ -249,7 +251,7 @@ class Acceptor:
         now = datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
         times = NOW if options is PLAIN else timing(options.send_at, options.useful_until, options.ttl, now)
-        raw = draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
+        raw = draft.trace + draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
         content = StoredContent.of(caller.tenant_id, draft.content) if draft.content else None
         size = len(raw) if raw is not None else _size(draft, identifier, now, message_id_header)
         self.check_size(size)
@@ -318,6 +320,7 @@ def asked_for(submission: Submission | PreparedSubmission, options: Options) -> 
     """
     asked = {one.name: getattr(part, one.name) for part in (submission, options) for one in fields(part)}
     del asked["idempotency_key"]
+    asked.pop("trace", None)  # no client asks for that
     if isinstance(submission, Fields):
         asked["message_id"] = asked.pop("message_id_header")  # its old name is part of old fingerprints
     if isinstance(submission, Raw | Received):

@@ -45,6 +45,8 @@ class Draft:
     compose: Composing | None = None
     content: Content | None = None
     personal: Personal = NOTHING_PERSONAL
+    #: Fields that a door has put before what ``compose`` makes. In equal mail they differ.
+    trace: bytes = b""
     #: Whether another server sent it to a mailbox here.
     received: bool = False
 

@@ -16,6 +16,8 @@ class Raw:
     mime: bytes = field(repr=False)
     recipients: Sequence[str]
     mail_from: str | None = None
+    #: Fields that the door puts before it (RFC 5321 §4.4), with CRLF line ends: no part of what the client sends.
+    trace: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -220,3 +220,23 @@ def held_events(rows: Rows) -> list[dict[str, Any]]:
     whose, data = (rows.message["tenant_id"], rows.message["id"]), {"duplicate_of": rows.duplicate_of}
     its = [one["id"] for one in rows.deliveries if one["reason"] == Reason.DUPLICATE]
     return [events_log.event(*whose, one, Kind.DUPLICATE, data) for one in its]
+
+
+def claims_of(batch: Sequence[PendingWrite]) -> dict[KeyClaim, tuple[PendingWrite, tuple[UUID, Answer]]]:
+    """Return the claims of messages on keys, each with the message, and its id and answer."""
+    return {
+        pending.key_claim: (pending, (pending.rows.message["id"], pending.rows.response))
+        for pending in batch
+        if pending.key_claim
+    }
+
+
+def log_fields(pending: PendingWrite) -> Mapping[str, Any]:
+    """Return the fields of a log line about a message."""
+    message = pending.rows.message
+    return {"message_id": message["id"], "tenant_id": message["tenant_id"], "key_id": message.get("key_id")}
+
+
+def new_rows(batch: Sequence[PendingWrite]) -> storing.New:
+    """Return messages as they are stored."""
+    return [(pending.rows.message, pending.rows.deliveries) for pending in batch]

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -28,9 +28,12 @@ from mailbbgun.accept.pending import (
     PendingWrite,
     Rows,
     State,
+    claims_of,
     contents,
     held_events,
     key_ids,
+    log_fields,
+    new_rows,
     with_suppressed,
 )
 from mailbbgun.core.clock import rest_after
@@ -209,14 +212,21 @@ class Store:
 
     def _commit(self, batch: Sequence[PendingWrite], patience: float) -> _NotStored:
         self._end_suppressed(batch)
-        if any(map(_needs_key_or_quota, batch)):
+        if any(map(_needs_quota_or_guard, batch)):
             with self._database.write() as session:
                 return self._insert(session, batch, patience)
         # Without a Session, which would double the cost.
-        new = _new_rows(batch)
+        new, dialect, claims = new_rows(batch), self._database.dialect, claims_of(batch)
         events = events_log.accepted(new)
-        dialect = self._database.dialect
-        self._database.commit(storing.steps(dialect, new, contents(batch), events_log.appending(dialect, events)))
+        keys = idempotency.steps(dialect, {claim: claimed for claim, (_, claimed) in claims.items()}, patience)
+        stored = storing.steps(dialect, new, contents(batch), events_log.appending(dialect, events))
+        try:
+            self._database.commit([*keys, *stored])
+        except IntegrityError:  # nothing is stored: an earlier request had one of the keys
+            if not claims:
+                raise
+            with self._database.write() as session:
+                return self._insert(session, batch, patience)
         events_log.print_lines(events, key_ids(new, events))
         return _ALL_STORED
 
@@ -242,15 +252,14 @@ class Store:
             try:
                 pending.after_commit()
             except Exception:  # the message is stored, and its request must get its answer all the same
-                log.exception("after_commit_failed", extra=_log_fields(pending))
+                log.exception("after_commit_failed", extra=log_fields(pending))
 
     def _insert(self, session: Session, batch: Sequence[PendingWrite], patience: float) -> _NotStored:
-        if any(map(_needs_key_or_quota, batch)):
+        if claims_of(batch) or any(map(_needs_quota_or_guard, batch)):
             wait_at_most(session, patience)
-        claiming = {pending.key_claim: pending for pending in batch if pending.key_claim}
-        wanted = {claim: (pending.rows.message["id"], pending.rows.response) for claim, pending in claiming.items()}
-        ours = idempotency.take(session, wanted, self._remembered)
-        answered = {pending for claim, pending in claiming.items() if claim not in ours}
+        claims = claims_of(batch)
+        ours = idempotency.take(session, {claim: wanted for claim, (_, wanted) in claims.items()}, self._remembered)
+        answered = {pending for claim, (pending, _) in claims.items() if claim not in ours}
         left = [pending for pending in batch if pending not in answered]
         if any(pending.rows.guard for pending in left):
             answered |= _duplicates(session, left)
@@ -260,7 +269,7 @@ class Store:
             duplicates.give_back(session, [pending.rows.guard for pending in over_quota if pending.rows.guard])
             left = [pending for pending in left if pending not in over_quota]
         if left:
-            new, dialect = _new_rows(left), dialect_of(session)
+            new, dialect = new_rows(left), dialect_of(session)
             events = events_log.accepted(new) + [event for pending in left for event in held_events(pending.rows)]
             for compiled, given in storing.steps(dialect, new, contents(left), events_log.appending(dialect, events)):
                 session.execute(compiled.statement, given)
@@ -291,25 +300,14 @@ class Store:
             return repo.is_stored(session, pending.rows.message["id"])
 
 
-def _log_fields(pending: PendingWrite) -> Mapping[str, Any]:
-    """Return the fields of a log line about a message."""
-    message = pending.rows.message
-    return {"message_id": message["id"], "tenant_id": message["tenant_id"], "key_id": message.get("key_id")}
-
-
 def _recipients(rows: Rows) -> list[TenantRecipient]:
     message = rows.message
     return [TenantRecipient(message["tenant_id"], message["test"], one["address"]) for one in rows.deliveries]
 
 
-def _new_rows(batch: Sequence[PendingWrite]) -> storing.New:
-    return [(pending.rows.message, pending.rows.deliveries) for pending in batch]
-
-
-def _needs_key_or_quota(pending: PendingWrite) -> bool:
-    """Say whether a key, a guard or a quota must be written first, to know whether the message may be stored."""
-    rows = pending.rows
-    return pending.key_claim is not None or rows.per_day is not None or rows.guard is not None
+def _needs_quota_or_guard(pending: PendingWrite) -> bool:
+    """Say whether a guard or a quota must be written first, to know whether the message may be stored."""
+    return pending.rows.per_day is not None or pending.rows.guard is not None
 
 
 def _duplicates(session: Session, batch: Sequence[PendingWrite]) -> set[PendingWrite]:

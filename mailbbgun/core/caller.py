@@ -24,6 +24,7 @@ class Scope(StrEnum):
     ALERTS = "alerts"  # rules, incidents and their notices
     LICENCES = "licences"
     FILES = "files"  # shared files
+    SMTP = "smtp"  # send by SMTP
     ADMIN = "admin"  # all tenants and all keys
 
 

@@ -9,19 +9,23 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import orjson
-from sqlalchemy import JSON, String, delete, select, update
+from sqlalchemy import JSON, String, Table, Uuid, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.types import TypeEngine
 
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import IdempotencyMismatch, InvalidInput, Unavailable
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
+from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.crypto import keyed_hash
 from mailbbgun.database.db import Base, UTCDateTime, db_now, dialect_of, wait_at_most
+from mailbbgun.database.sql import recordset, rows
 
 HEADER = "Idempotency-Key"
 #: How many expired keys one statement deletes.
@@ -53,6 +57,9 @@ class IdempotencyKey(Base):
     created_id: Mapped[UUID] = mapped_column("message_id")
     response: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime(), index=True)
+
+
+_KEYS = cast(Table, IdempotencyKey.__table__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +136,47 @@ def take(session: Session, wanted: Mapping[KeyClaim, tuple[UUID, Mapping[str, An
     ]
     ours = set(session.execute(statement.returning(IdempotencyKey.key), values).scalars())
     return {claim for claim in wanted if claim.key in ours}
+
+
+def steps(
+    dialect: str, wanted: Mapping[KeyClaim, tuple[UUID, Mapping[str, Any]]], patience: float
+) -> list[StatementStep]:
+    """Return compiled statements that store keys which nobody has used, as :func:`take` would, at less cost.
+
+    They raise ``IntegrityError`` if somebody has, and ``OperationalError`` if a transaction that stores one of
+    the keys does not end within ``patience`` seconds (PostgreSQL). Then nothing is stored.
+    """
+    if not wanted:
+        return []
+    given = [
+        {"key": claim.key, "fingerprint": claim.fingerprint, "message_id": created_id, "response": dict(response)}
+        for claim, (created_id, response) in sorted(wanted.items(), key=lambda one: one[0].key)
+    ]
+    if dialect != "postgresql":
+        return [StatementStep(_new_keys(dialect), given)]
+    waits = StatementStep(_waits_at_most(), [{"milliseconds": str(round(patience * 1000))}])
+    return [waits, StatementStep(_new_keys(dialect), [{"keys": rows(given)}])]
+
+
+@cache
+def _waits_at_most() -> CompiledStatement:
+    return CompiledStatement(select(func.set_config("lock_timeout", bindparam("milliseconds", type_=String), True)))
+
+
+@cache
+def _new_keys(dialect: str) -> CompiledStatement:
+    kinds: dict[str, TypeEngine[Any]] = {
+        "key": String(),
+        "fingerprint": String(),
+        "message_id": Uuid(),
+        "response": JSON(),
+    }
+    if dialect != "postgresql":
+        binds: dict[str, Any] = {name: bindparam(name, type_=kind) for name, kind in kinds.items()}
+        return CompiledStatement(insert(_KEYS).values(created_at=db_now(), **binds))
+    columns = dict(recordset(dialect, "keys", kinds).c)
+    new = select(*columns.values(), db_now())
+    return CompiledStatement(insert(_KEYS).from_select([*columns, "created_at"], new, include_defaults=False))
 
 
 def once(

@@ -89,6 +89,7 @@ def check_raw(submission: Raw, options: Options, settings: Settings, caller: Cal
             kept.isascii() and sender.address.isascii() and mail_from.isascii() and all(map(str.isascii, recipients))
         ),
         compose=partial(_completed, kept + rest, frozenset(values)),
+        trace=submission.trace,
     )
 
 

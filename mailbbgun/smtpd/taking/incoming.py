@@ -1,0 +1,91 @@
+"""Takes mail from anybody, for local domains alone: this is no open relay."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+from mailbbgun.accept.fields import PLAIN, Received
+from mailbbgun.core.caller import Caller
+from mailbbgun.core.errors import MailBBGunError
+from mailbbgun.database import idempotency
+from mailbbgun.database.db import Database
+from mailbbgun.database.idempotency import KeyClaim
+from mailbbgun.domains.local import LocalDomains
+from mailbbgun.http.refusals import Refusals
+from mailbbgun.mailboxes.resolve import FoundMailbox, resolve
+from mailbbgun.settings.settings import Settings
+from mailbbgun.smtp.reply import Reply
+from mailbbgun.smtpd.parts import DoorPeer, MailTransaction
+from mailbbgun.smtpd.replies import LOOP, one_line, refusal
+from mailbbgun.smtpd.taking.storing import Storing
+from mailbbgun.smtpd.taking.trace import received
+
+#: Received fields of a message that goes round in circles (RFC 5321 §6.3).
+MOST_HOPS = 50
+#: Octets of a header that are searched for them.
+SEARCHED = 262_144
+
+_HOP = re.compile(rb"(?:^|\r\n)received[ \t]*:", re.IGNORECASE)
+_MESSAGE_ID = re.compile(rb"(?:^|\r\n)message-id[ \t]*:[ \t]*(?:\r\n[ \t]+)?[^ \t\r\n]", re.IGNORECASE)
+
+
+class Incoming:
+    """Makes received messages of mail, one for each tenant that has recipients, and stores them."""
+
+    def __init__(
+        self, settings: Settings, database: Database, domains: LocalDomains, storing: Storing, refusals: Refusals
+    ) -> None:
+        self._settings, self._database, self._domains = settings, database, domains
+        self._storing, self._refusals = storing, refusals
+
+    async def recipient_refusal(self, transaction: MailTransaction, address: str, peer: DoorPeer) -> str | None:
+        """Return the reply to a recipient that has no mailbox here, or a full one."""
+        try:
+            look_up = partial(resolve, self._database, self._domains, [address], transaction.size)
+            found = (await self._storing.in_thread(look_up))[address]
+        except MailBBGunError as error:
+            return refusal(error)
+        if isinstance(found, FoundMailbox):
+            transaction.tenants[address] = found.tenant_id
+            return None
+        told = {"client": peer.address, "mail_from": transaction.mail_from, "to": address, "reply": _reply(found)}
+        self._refusals.tell("recipient", peer.network, told, event="recipient_refused")
+        return _reply(found)
+
+    async def take(self, transaction: MailTransaction, content: bytes, peer: DoorPeer) -> str:
+        """Store a message, and return the reply to its final dot.
+
+        If it is stored for one tenant and not for another, the client sends it again, and the first one knows it.
+        """
+        header = content[: min(content.find(b"\r\n\r\n") + 2, SEARCHED)]
+        hops = len(_HOP.findall(header))
+        if hops > MOST_HOPS:
+            return LOOP
+        hostname, now = self._settings.HOSTNAME, datetime.now(UTC)
+        mime = received(peer, hostname, now, logged_in=False, smtputf8=transaction.smtputf8) + content
+        # Without a Message-ID, equal mail is known by the times that the servers on its way have put into it.
+        known = hops > 0 or _MESSAGE_ID.search(header) is not None
+        stored = []
+        try:
+            for tenant_id in sorted(set(transaction.tenants.values())):
+                its = [one for one in transaction.recipients if transaction.tenants[one] == tenant_id]
+                caller = Caller(tenant_id)
+                claim = _claim(caller, transaction.mail_from, its, content) if known else None
+                submission = Received(mime=mime, recipients=its, mail_from=transaction.mail_from)
+                stored.append((await self._storing.store(submission, caller, PLAIN, claim)).id)
+        except MailBBGunError as error:
+            return refusal(error)
+        return f"250 2.0.0 Stored as {' '.join(stored)}"[:400]
+
+
+def _claim(caller: Caller, mail_from: str, recipients: Sequence[str], content: bytes) -> KeyClaim:
+    """Return what guards a mail against being stored twice."""
+    asked = {"mx": hashlib.sha256(content).hexdigest(), "mail_from": mail_from, "recipients": [*recipients]}
+    digest = idempotency.claim_of(caller, "mx", asked).fingerprint
+    return idempotency.claim_of(caller, f"mx {digest}", {})
+
+
+def _reply(reply: Reply) -> str:
+    return one_line(f"{reply.code} {reply.enhanced} {reply.text}")
