@@ -91,10 +91,7 @@ class WorkerContext:
         permits = permit_store(settings, services.db)
         rate_limiter = RateLimiter(permits, woken)
         return_paths = ReturnPaths(services.db, services.vault, settings)
-        mailboxes, slack = MailboxStore(services), StoredSlack(services.db, services.vault)
-        its_rules = rules.classifier(settings.BOUNCE_RULES)
-        reports = Reports(services.db, return_paths, services.counters, mailboxes, its_rules)
-        local = Local([reports, mailboxes])
+        slack, local = StoredSlack(services.db, services.vault), local_relay(services, return_paths)
         routes = Routes(settings, rate_limiter, services.counters, slack, local, return_paths)
         journal = Journal(settings.journal_folder, owner)
         leases = Leases(owner, settings.LEASE_SECONDS, services.clock)
@@ -178,6 +175,12 @@ class WorkerContext:
                 return not known.issuperset(claimed)
         except DatabaseUnavailable:
             return True
+
+
+def local_relay(services: Services, return_paths: ReturnPaths) -> Local:
+    """Return what delivers here: reports that came back are read, all other mail goes to mailboxes."""
+    mailboxes, its_rules = MailboxStore(services), rules.classifier(services.settings.BOUNCE_RULES)
+    return Local([Reports(services.db, return_paths, services.counters, mailboxes, its_rules), mailboxes])
 
 
 def breaker(settings: Settings, clock: Clock) -> CircuitBreaker:

@@ -36,7 +36,7 @@ MOST_RECIPIENTS = 100
 FORGED = "forged"
 
 _TAKEN = Reply(250, "2.0.0", "the report was read")
-_NO_SUCH = Reply(550, "5.1.1", "there is no such address here, or no longer")
+NO_SUCH = Reply(550, "5.1.1", "there is no such address here, or no longer")
 _WAITS = Reply(451, "4.3.2", "the attempt that it is about has not ended")
 
 
@@ -88,14 +88,14 @@ class Reports:
 
     def _elsewhere(self, envelope: Envelope, others: Sequence[str]) -> Mapping[str, Outcome]:
         if self._mailboxes is None or not self._mailboxes.takes(self._paths.domain, None):
-            return dict.fromkeys(others, Bounced(_NO_SUCH, Phase.RCPT))
+            return dict.fromkeys(others, Bounced(NO_SUCH, Phase.RCPT))
         return self._mailboxes.deliver(_for(envelope, others))
 
     def _outcome(self, address: str, report: Report, head: bytes) -> Outcome:
         if self._paths.mailbox(address):
             delivery_id = self._paths.mentioned(head)
         elif (delivery_id := self._delivery_of(address)) is None:
-            return Bounced(_NO_SUCH, Phase.RCPT)
+            return Bounced(NO_SUCH, Phase.RCPT)
         if delivery_id is None:
             found, proved = self._named(report), False
         else:
@@ -110,7 +110,7 @@ class Reports:
     def _delivery_of(self, address: str) -> UUID | None:
         """Return the delivery of a return path; None, counted and logged, if it is forged or too old."""
         delivery_id = self._paths.delivery_of(address)
-        if delivery_id is None and address.lower().startswith(PREFIX):
+        if delivery_id is None and self._paths.is_ours(address) and address.lower().startswith(PREFIX):
             self._counters.add(RETURNED, FORGED)
             log.info("return_path_refused", extra={"address": address[:254]})
         return delivery_id
