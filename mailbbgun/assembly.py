@@ -40,6 +40,7 @@ from mailbbgun.http.uploads.multipart import FormLimits
 from mailbbgun.licences import api as licences
 from mailbbgun.licences.limit import PublicRequests
 from mailbbgun.limits.request_rates import Rates
+from mailbbgun.mailboxes import api as mailboxes
 from mailbbgun.messages import api as messages
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.metrics import api as metrics_api
@@ -89,6 +90,7 @@ ROOMS = (
     slack,
     slack_accounts,
     domains,
+    mailboxes,
     webhooks,
     alerts,
     licences,

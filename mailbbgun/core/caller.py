@@ -25,6 +25,7 @@ class Scope(StrEnum):
     LICENCES = "licences"
     FILES = "files"  # shared files
     SMTP = "smtp"  # send by SMTP
+    MAILBOXES = "mailboxes"  # mailboxes of local domains, and the mail in them
     ADMIN = "admin"  # all tenants and all keys
 
 

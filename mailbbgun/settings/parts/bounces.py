@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from mailbbgun.settings.parts.licences import LicenceSettings
+from mailbbgun.settings.parts.mailboxes import MailboxSettings
 from mailbbgun.settings.values import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BounceSettings(LicenceSettings):
+class BounceSettings(MailboxSettings):
     """A part of :class:`~mailbbgun.settings.settings.Settings`."""
 
     BOUNCE_RULES: str = setting(
