@@ -64,10 +64,17 @@ WEBHOOKS = Family(
     "Requests to webhook endpoints, by their result: ok, failed or gone.",
     ("result",),
 )
+RETURNED = Family(
+    Type.COUNTER,
+    "mailbbgun_returned_mail",
+    "Mail to RETURN_PATH_DOMAIN, by what came of it: the kind of its event, nothing if it was known or matched no "
+    "delivery, and forged if its return path is none of ours or too old.",
+    ("result",),
+)
 
 #: All families that processes count. Each is in ``GET /metrics``, even before anything was counted.
 FAMILIES = (
     *(ACCEPTED, ATTEMPTS, RESULTS, RETRIES, FENCED, PHASES, CONNECTIONS_OPENED),
-    *(IDLE_CONNECTIONS, SEND_QUEUE, CIRCUITS, WEBHOOKS),
+    *(IDLE_CONNECTIONS, SEND_QUEUE, CIRCUITS, WEBHOOKS, RETURNED),
 )
 BY_NAME = {one.name: one for one in FAMILIES}

@@ -66,6 +66,9 @@ class Statements(Protocol):
     def ask(self, statement: CompiledStatement, values: Values, *, last: bool = False) -> Rows:
         """Execute one statement and return its rows. ``last``: no other follows."""
 
+    def run(self, steps: Sequence[StatementStep]) -> None:
+        """Execute statements whose rows nobody needs. Others must follow."""
+
     def last(self, steps: Sequence[StatementStep]) -> None:
         """Execute the last statements, or none. No others may follow."""
 
@@ -84,11 +87,15 @@ class InSession:
         """Execute one statement and return its rows."""
         return [tuple(row) for row in self._session.execute(statement.statement, values)]
 
-    def last(self, steps: Sequence[StatementStep]) -> None:
+    def run(self, steps: Sequence[StatementStep]) -> None:
         """Execute statements."""
         for statement, given in steps:
             if given:
                 self._session.execute(statement.statement, given)
+
+    def last(self, steps: Sequence[StatementStep]) -> None:
+        """Execute statements."""
+        self.run(steps)
 
 
 class Runner:
@@ -220,7 +227,7 @@ class _SQLiteStatements:
             self._connection.commit()
         return found
 
-    def last(self, steps: Sequence[StatementStep]) -> None:
+    def run(self, steps: Sequence[StatementStep]) -> None:
         for statement, given in steps:
             compiled = self._compiled(statement)
             parameters = list(map(compiled.parameters, given))
@@ -228,6 +235,9 @@ class _SQLiteStatements:
                 self._cursor.execute(compiled.sql, parameters[0])
             else:
                 self._cursor.executemany(compiled.sql, parameters)
+
+    def last(self, steps: Sequence[StatementStep]) -> None:
+        self.run(steps)
         self._connection.commit()
 
 
@@ -257,17 +267,25 @@ class _PostgreSQLStatements:
             self.last([])
         return found
 
+    def run(self, steps: Sequence[StatementStep]) -> None:
+        if texts := self._texts(steps):
+            self._cursor.execute(b";".join(texts if self.open else [b"BEGIN", *texts]))
+            self.open = True
+
     def last(self, steps: Sequence[StatementStep]) -> None:
-        texts = [
-            self._cursor.mogrify(compiled.sql, compiled.parameters(values))
-            for compiled, given in ((self._compiled(statement), given) for statement, given in steps)
-            for values in given
-        ]
+        texts = self._texts(steps)
         if self.open:
             texts.append(b"COMMIT")
         if texts:
             self._cursor.execute(b";".join(texts))
             self.open = False
+
+    def _texts(self, steps: Sequence[StatementStep]) -> list[bytes]:
+        return [
+            self._cursor.mogrify(compiled.sql, compiled.parameters(values))
+            for compiled, given in ((self._compiled(statement), given) for statement, given in steps)
+            for values in given
+        ]
 
 
 class _Compiled:

@@ -32,6 +32,8 @@ from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.outgoing import ComposedMessages
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.relays.local import Local
+from mailbbgun.return_paths.paths import ReturnPaths
+from mailbbgun.return_paths.receive import Reports
 from mailbbgun.routing.circuit_breaker import CircuitBreaker
 from mailbbgun.routing.come_back_times import ComeBackTimes
 from mailbbgun.routing.routes import Routes
@@ -61,6 +63,7 @@ class WorkerContext:
     routes: Routes
     account_cache: AccountCache
     domain_keys: DomainKeys
+    return_paths: ReturnPaths
     rate_limiter: RateLimiter
     permits: PermitStore
     breaker: CircuitBreaker
@@ -87,8 +90,9 @@ class WorkerContext:
         owner = owner or uuid4()
         permits = permit_store(settings, services.db)
         rate_limiter = RateLimiter(permits, woken)
-        slack, local = StoredSlack(services.db, services.vault), Local([MailboxStore(services)])
-        routes = Routes(settings, rate_limiter, services.counters, slack, local)
+        return_paths = ReturnPaths(services.db, services.vault, settings)
+        slack, local = StoredSlack(services.db, services.vault), local_relay(services, return_paths)
+        routes = Routes(settings, rate_limiter, services.counters, slack, local, return_paths)
         journal = Journal(settings.journal_folder, owner)
         leases = Leases(owner, settings.LEASE_SECONDS, services.clock)
         publisher = Publisher(services.db, services.queue, services.outages)
@@ -100,6 +104,7 @@ class WorkerContext:
             routes=routes,
             account_cache=AccountCache(services.vault, settings),
             domain_keys=DomainKeys(services.vault),
+            return_paths=return_paths,
             rate_limiter=rate_limiter,
             permits=permits,
             breaker=breaker(settings, services.clock),
@@ -170,6 +175,12 @@ class WorkerContext:
                 return not known.issuperset(claimed)
         except DatabaseUnavailable:
             return True
+
+
+def local_relay(services: Services, return_paths: ReturnPaths) -> Local:
+    """Return what delivers here: reports that came back are read, all other mail goes to mailboxes."""
+    mailboxes, its_rules = MailboxStore(services), rules.classifier(services.settings.BOUNCE_RULES)
+    return Local([Reports(services.db, return_paths, services.counters, mailboxes, its_rules), mailboxes])
 
 
 def breaker(settings: Settings, clock: Clock) -> CircuitBreaker:

@@ -79,6 +79,7 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
         accounts = context.account_cache.accounts_of(context.db, {one.tenant_id for one in claims})
         context.routes.add_accounts(accounts.values())
         context.domain_keys.load(context.db, accounts.keys())
+        context.return_paths.load()
         sendable = context.results.sendable(claims, messages, lease_ends - context.settings.LEASE_SECONDS)
         transactions = _grouped(context, sendable, messages, accounts)
     except DatabaseUnavailable:
@@ -127,7 +128,7 @@ def _grouped(
         for candidates, members in groups.items():
             while members:
                 route, *others = context.routes.ordered(candidates, context.breaker.paused_for)
-                most = min(MOST_RECIPIENTS, context.routes.recipients(route) or MOST_RECIPIENTS)
+                most = min(MOST_RECIPIENTS, context.routes.recipients(route, own_sender=own) or MOST_RECIPIENTS)
                 part, members = members[:most], members[most:]
                 transactions.append(of_message(route, part, others, author, own, message.traceparent))
     return transactions
@@ -205,7 +206,8 @@ def move(context: WorkerContext, transaction: Transaction, route: str) -> list[T
 
     They are several if the new route takes fewer recipients at once.
     """
-    most, claims = context.routes.recipients(route) or MOST_RECIPIENTS, transaction.claims
+    most = context.routes.recipients(route, own_sender=transaction.own_mail_from) or MOST_RECIPIENTS
+    claims = transaction.claims
     transaction.route, transaction.claims = route, claims[:most]
     rest = [claims[start : start + most] for start in range(most, len(claims), most)]
     further = [
@@ -237,7 +239,8 @@ async def try_route(context: WorkerContext, transaction: Transaction) -> str | N
 
 async def _send_by_route(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> str | None:
     """Send an envelope by the transaction's route and hand over its results: see :func:`try_route`."""
-    if not transaction.own_mail_from and (bounces_to := context.routes.envelope_from(transaction.route)):
+    delivery_id = transaction.claims[0].delivery_id  # the only one, if it has a return path of its own
+    if not transaction.own_mail_from and (bounces_to := context.routes.envelope_from(transaction.route, delivery_id)):
         envelope = replace(envelope, mail_from=bounces_to, smtputf8=envelope.smtputf8 or not bounces_to.isascii())
     transaction.limit = DIALOGUES_PER_ATTEMPT * context.routes.timeouts.dialogue(
         len(envelope.recipients), len(envelope.raw)

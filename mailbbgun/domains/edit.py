@@ -20,6 +20,7 @@ from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from mailbbgun.database.crypto import Vault
 from mailbbgun.domains import repo
+from mailbbgun.domains.dns.findings import aligned
 from mailbbgun.domains.dns.look import Plan, Report
 from mailbbgun.domains.dns.records import SPF_OF_PRESET, records
 from mailbbgun.domains.keys import KeyPair, new_pairs
@@ -172,7 +173,10 @@ def plan(session: Session, settings: Settings, domain: SendingDomain, keys: Iter
     mechanisms = [SPF_OF_PRESET[one.preset] for one in used if one.preset in SPF_OF_PRESET]
     if not accounts and settings.direct_mx:
         mechanisms = [f"a:{settings.HOSTNAME}"]
-    returned = [one.envelope_from.rpartition("@")[2] if one.envelope_from else domain.name for one in used]
+    bounces = settings.RETURN_PATH_DOMAIN.lower()
+    returned = [one.envelope_from.rpartition("@")[2] if one.envelope_from else bounces or domain.name for one in used]
+    if bounces and not accounts:
+        returned = [bounces]
     needed = [key for key in keys if key.state != RETIRED]
     return Plan(domain.name, needed, list(dict.fromkeys(mechanisms)), list(dict.fromkeys(returned)))
 
@@ -189,7 +193,9 @@ def details(session: Session, settings: Settings, domain: SendingDomain) -> dict
     wanted = plan(session, settings, domain, keys)
     names = ("selector", "algorithm", "state", "created_at", "active_from", "retired_at")
     shown = [{name: getattr(key, name) for name in names} | {"removed_at": removed_at(key, settings)} for key in keys]
-    to_publish = records(domain.name, wanted.keys, wanted.mechanisms)
+    bounces = settings.RETURN_PATH_DOMAIN.lower()
+    ours = bounces if bounces in wanted.return_paths and aligned(domain.name, bounces) else ""
+    to_publish = records(domain.name, wanted.keys, wanted.mechanisms, ours, settings.HOSTNAME)
     return shape(domain, keys) | {"keys": shown, "records": to_publish, "findings": domain.findings}
 
 

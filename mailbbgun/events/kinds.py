@@ -22,13 +22,17 @@ class Kind(StrEnum):
     DELIVERED = "delivered"
     #: The recipient reported it as spam. It stays delivered.
     COMPLAINED = "complained"
+    #: A server that took it could not deliver it yet, and goes on trying.
+    DELAYED = "delayed"
+    #: A report about it came back that changes nothing.
+    RETURNED = "returned"
     #: A temporary failure. It will be tried again.
     DEFERRED = "deferred"
     #: The server refuses us, not the mail. It is tried again when the account may be used.
     REFUSED = "refused"
     #: No server was asked: every route for it is closed or over its limits.
     WAITING = "waiting"
-    #: A permanent failure.
+    #: A permanent failure: of an attempt, or told of by a report that came back after it was delivered.
     BOUNCED = "bounced"
     #: The last wait of RETRY_DELAYS has passed, or the time until which it was useful.
     EXPIRED = "expired"

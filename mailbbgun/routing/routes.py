@@ -31,6 +31,7 @@ from mailbbgun.relays.slack.medium import SIMULATED, SLACK_PREFIX, slack_account
 from mailbbgun.relays.slack.relay import Slack, SlackSimulator, SlackSource
 from mailbbgun.relays.unroutable import Unroutable
 from mailbbgun.relays.url import read as read_url
+from mailbbgun.return_paths.paths import ReturnPaths
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp_accounts.account import Account, fitting, ranked
@@ -73,6 +74,7 @@ class Routes:
         counters: Counters | None = None,
         slack_source: SlackSource | None = None,
         local: Local | None = None,
+        return_paths: ReturnPaths | None = None,
     ) -> None:
         """Raises :class:`ConfigurationError` if ``SMTP_URL`` cannot be used."""
         self.per_domain = settings.direct_mx
@@ -82,6 +84,7 @@ class Routes:
         self._settings = settings
         self._rate_limiter = rate_limiter
         self._counters = counters or Counters()
+        self._return_paths = return_paths
         self._pool = Pool(
             self.timeouts,
             settings.HOSTNAME,
@@ -232,18 +235,26 @@ class Routes:
             return Unroutable("the SMTP account is no longer there, or enabled")
         return SmartHost(account.endpoint, self._pool, account.max_recipients)
 
-    def recipients(self, route: str) -> int | None:
-        """Return the most recipients a route takes at once, or None if there is no limit."""
+    def recipients(self, route: str, *, own_sender: bool = False) -> int | None:
+        """Return the most recipients a route takes at once; None: any number. ``own_sender``: see `envelope_from`."""
+        if not own_sender and self._has_return_paths(route):
+            return 1
         account = self._accounts.get(route)
         return account.max_recipients if account else None
 
-    def envelope_from(self, route: str) -> str | None:
-        """Return the envelope sender of a route, for mail that names none itself.
-
-        None means the address in the mail's From.
-        """
+    def envelope_from(self, route: str, delivery_id: UUID) -> str | None:
+        """Return the envelope sender of a delivery whose mail names none; None: the address in From."""
+        if self._return_paths and self._has_return_paths(route):
+            return self._return_paths.address(delivery_id)
         account = self._accounts.get(route)
         return account.envelope_from if account else None
+
+    def _has_return_paths(self, route: str) -> bool:
+        """Return whether mail by a route gets return paths: it can bounce, and its account names no envelope sender."""
+        if not (self._return_paths and self._return_paths.used) or route.startswith((CATCHER, LOCAL, SLACK_PREFIX)):
+            return False
+        account = self._accounts.get(route)
+        return account is None or account.envelope_from is None
 
     def connections(self, route: str) -> int:
         """Return how many connections of this process may serve a route at the same time."""

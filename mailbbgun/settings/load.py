@@ -37,6 +37,8 @@ OPTIONAL_SCHEMES = {"REDIS_URL": ("redis", "rediss"), "OTEL_EXPORTER_OTLP_ENDPOI
 FILES = ("SMTP_CA_FILE", "MAILDIR_ROOT", "SMTPD_TLS_CERT", "SMTPD_TLS_KEY")
 #: Characters of METRICS_KEY, at least: nobody guesses that many.
 SHORTEST_KEY = 20
+#: Characters of RETURN_PATH_DOMAIN, at most: the local parts there are long (``return_paths/paths.py``).
+LONGEST_RETURN_PATH_DOMAIN = 200
 _BRACES = re.compile(r"\{(VAR|HOSTNAME)\}")
 
 
@@ -131,6 +133,8 @@ def _check_contents(settings: Settings) -> None:
             raise ConfigurationError(f"{name}: {fault}")
     if fault := hostname.fault_of(settings.HOSTNAME):
         raise ConfigurationError(f"HOSTNAME: {settings.HOSTNAME!r} {fault}")
+    if settings.RETURN_PATH_DOMAIN and (fault := _fault_of_return_path(settings.RETURN_PATH_DOMAIN)):
+        raise ConfigurationError(f"RETURN_PATH_DOMAIN: {settings.RETURN_PATH_DOMAIN!r} {fault}")
     for name in ("HOST", "CATCHER_HOST", "METRICS_HOST", "SMTPD_HOST"):
         if not _is_host(getattr(settings, name)):
             told = "is no IP address and no host name; the port is a setting of its own"
@@ -152,6 +156,12 @@ def _check_contents(settings: Settings) -> None:
     _check_metrics(settings)
     if not settings.RETRY_DELAYS:
         raise ConfigurationError("RETRY_DELAYS: at least one delay is needed")
+
+
+def _fault_of_return_path(domain: str) -> str:
+    if len(domain) > LONGEST_RETURN_PATH_DOMAIN:
+        return f"has {len(domain)} characters, and {LONGEST_RETURN_PATH_DOMAIN} are the most"
+    return hostname.fault_of(domain)
 
 
 def _check_metrics(settings: Settings) -> None:

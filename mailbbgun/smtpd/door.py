@@ -9,6 +9,8 @@ from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.domains.local import LocalDomains
 from mailbbgun.http.refusals import Refusals
 from mailbbgun.limits.request_rates import Rates
+from mailbbgun.return_paths.paths import ReturnPaths
+from mailbbgun.return_paths.receive import Reports
 from mailbbgun.services import Services
 from mailbbgun.smtpd.certificate import DoorCertificate
 from mailbbgun.smtpd.conversation.connection import DoorConnection
@@ -52,18 +54,20 @@ class Door:
         are those that the MX port takes mail for. Raises
         :class:`ConfigurationError` about the certificate.
         """
-        refusals = Refusals()
+        settings, refusals = services.settings, Refusals()
+        paths = ReturnPaths(services.db, services.vault, settings)
+        reports = Reports(services.db, paths, services.counters)
         self._storing = Storing(acceptor, scans=services.scanner is not None)
         self._options = options
         self._parts = DoorParts(
-            settings=services.settings,
+            settings=settings,
             options=options,
             certificate=_certificate(options),
             registry=DoorRegistry(options),
             logins=Logins(authenticator, rates, failed_login, refusals),
-            submissions=Submissions(services.settings, self._storing),
+            submissions=Submissions(settings, self._storing),
             incoming=Incoming(
-                services.settings, services.db, domains or LocalDomains(services.db), self._storing, refusals
+                settings, services.db, domains or LocalDomains(services.db), reports, self._storing, refusals
             ),
             database_found=database_found,
             refusals=refusals,

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, false, func, select, true, update
+from sqlalchemy import ColumnElement, Uuid, bindparam, delete, false, func, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from mailbbgun.core.ids import new_id
+from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.db import db_now, dialect_of
 from mailbbgun.suppressions.models import SUPPRESSIONS, Suppression
 from mailbbgun.tenants.models import TENANTS
@@ -51,6 +54,36 @@ def add(session: Session, tenant_id: UUID, test: bool, entries: Sequence[Entry])
     ]
     session.execute(statement, values)
     return len(entries) - len(known)
+
+
+def suppressing(dialect: str, tenant_id: UUID, test: bool, entry: Entry) -> list[StatementStep]:
+    """Return the steps that add an entry for ever, for a transaction of compiled statements.
+
+    An entry that exists for ever stays as it is: its reason may be a person's.
+    """
+    values = {"id": new_id(), "tenant_id": tenant_id, "test": test, "created_at": datetime.now(UTC)}
+    values |= {"target": entry.target, "reason": entry.reason}
+    return [StatementStep(_suppressed(dialect), [values]), StatementStep(_NOTED, [{"tenant": tenant_id}])]
+
+
+@cache
+def _suppressed(dialect: str) -> CompiledStatement:
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    columns = ("id", "tenant_id", "test", "created_at", "target", "reason", "expires_at")
+    statement: Any = insert(SUPPRESSIONS).values({column: bindparam(column) for column in columns})
+    changed = {name: statement.excluded[name] for name in ("reason", "expires_at")}
+    return CompiledStatement(
+        statement.on_conflict_do_update(
+            index_elements=["tenant_id", "target", "test"], set_=changed, where=SUPPRESSIONS.c.expires_at.is_not(None)
+        )
+    )
+
+
+_NOTED = CompiledStatement(
+    update(TENANTS)
+    .where(TENANTS.c.id == bindparam("tenant", type_=Uuid()), TENANTS.c.has_suppressions != true())
+    .values(has_suppressions=True)
+)
 
 
 def note(session: Session, tenant_id: UUID) -> bool:

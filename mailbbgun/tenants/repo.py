@@ -299,6 +299,11 @@ def add_secret(session: Session, name: str, value: str) -> str:
     return session.scalars(select(Secret.value).where(Secret.name == name)).one()
 
 
+def forget_secrets(session: Session, names: Collection[str]) -> None:
+    """Delete secrets of the service itself, as far as there are such."""
+    session.execute(delete(Secret).where(Secret.name.in_(names)))
+
+
 @contextmanager
 def _name_taken() -> Iterator[None]:
     try:

@@ -254,6 +254,17 @@ def test_statements_of_one_transaction_are_committed_with_the_last_and_see_those
     assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of a QueuePool
 
 
+def test_statements_may_run_between_others_and_are_committed_or_undone_with_them(database: Database) -> None:
+    first, second = uuid4(), uuid4()
+    with database.statements() as statements:
+        statements.run([StatementStep(NEW, [new(first), new(second)]), StatementStep(BEAT, [grow(first)])])
+        assert sorted(pid for _, pid in statements.ask(COUNTED, {"least": 0})) == [1, 3]
+        statements.last([StatementStep(BEAT, [grow(second)])])
+    with database.statements() as statements:
+        statements.run([StatementStep(BEAT, [grow(first)])])
+    assert sorted(pid for _, pid in database.find(COUNTED, {"least": 0})) == [3, 3]
+
+
 def grow(worker: UUID) -> dict[str, object]:
     return {"worker": worker, "more": 2}
 

@@ -11,8 +11,8 @@ The local part of a recipient decides how it behaves:
 - ``hesitate-N-…``: reply to RCPT after N seconds
 - ``kill-…``: at RCPT, kill the process at the other end with SIGKILL
 
-Each message becomes a JSON line in LOG, written before the reply: recipients, Message-ID, SHA-256
-of the data, and the time. Each 451 becomes a line on standard output, with the time.
+Each message becomes a JSON line in LOG, written before the reply: envelope sender, recipients, Message-ID,
+SHA-256 of the data, and the time. Each 451 becomes a line on standard output, with the time.
 """
 
 import asyncio
@@ -41,6 +41,7 @@ class Sink(asyncio.Protocol):
         self._log = log
         self._buffer = bytearray()
         self._looked_at = 0
+        self._sender = ""
         self._recipients: list[str] = []
         self._data = False
         self._hesitating = False
@@ -76,6 +77,7 @@ class Sink(asyncio.Protocol):
             return b"250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n"
         if verb in (b"MAIL", b"RSET"):
             self._recipients = []
+            self._sender = b"".join(_ADDRESS.findall(line)[:1]).decode()
         elif verb == b"RCPT":
             return self._recipient(_ADDRESS.findall(line)[0].decode())
         elif verb == b"DATA":
@@ -115,6 +117,7 @@ class Sink(asyncio.Protocol):
         """Log the message, then reply. Return whether the connection is dropped."""
         found = _MESSAGE_ID.search(content)
         line = {
+            "from": self._sender,
             "to": self._recipients,
             "id": found[1].decode() if found else None,
             "sha": hashlib.sha256(content).hexdigest(),

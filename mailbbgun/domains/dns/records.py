@@ -10,7 +10,7 @@ from mailbbgun.domains.keys import record_value
 #: Octets of one string of a TXT record (RFC 1035 §3.3). A longer value is several strings.
 LONGEST_STRING = 255
 
-DKIM, SPF, DMARC = PURPOSES = ("dkim", "spf", "dmarc")
+DKIM, SPF, DMARC, RETURN_PATH = PURPOSES = ("dkim", "spf", "dmarc", "return_path")
 
 #: What the SPF record of a domain must name, by preset of an SMTP account: each provider's manual says so.
 SPF_OF_PRESET = {
@@ -45,7 +45,7 @@ class PublicKey(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A TXT record to publish. ``value`` is all of it."""
+    """A TXT or MX record to publish. ``value`` is all of it."""
 
     purpose: str  # one of PURPOSES
     name: str
@@ -60,6 +60,8 @@ class Record:
     @property
     def zone(self) -> str:
         """The record as a line of a zone file (RFC 1035 §5.1)."""
+        if self.type != "TXT":
+            return f"{self.name}. IN {self.type} {self.value}"
         quoted = " ".join('"' + _SPECIAL.sub(r"\\\1", one) + '"' for one in self.strings)
         return f"{self.name}. IN {self.type} {quoted}"
 
@@ -74,13 +76,20 @@ def key_record(domain: str, key: PublicKey) -> Record:
     return Record(DKIM, key_name(key.selector, domain), record_value(key.algorithm, key.public_key))
 
 
-def records(domain: str, keys: Iterable[PublicKey], mechanisms: Sequence[str]) -> list[Record]:
+def records(
+    domain: str, keys: Iterable[PublicKey], mechanisms: Sequence[str], returned: str = "", taken_by: str = ""
+) -> list[Record]:
     """Return all records of a domain that sends with these keys.
 
     ``mechanisms`` are what its SPF record must name (RFC 7208 §5). Without any there is no SPF record
-    among them: nobody knows yet which servers send its mail.
+    among them: nobody knows yet which servers send its mail. ``returned``: the domain that bounces go to,
+    if it belongs to this one, and the host that takes them.
     """
     found = [key_record(domain, key) for key in keys]
     if mechanisms:
         found.append(Record(SPF, domain, f"v=spf1 {' '.join(mechanisms)} ~all"))
+    if returned:
+        found.append(Record(RETURN_PATH, returned, f"10 {taken_by}.", "MX"))
+        if mechanisms and returned != domain:
+            found.append(Record(SPF, returned, f"v=spf1 {' '.join(mechanisms)} ~all"))
     return [*found, Record(DMARC, f"_dmarc.{domain}", "v=DMARC1; p=none")]

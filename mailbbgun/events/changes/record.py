@@ -4,7 +4,7 @@ Functions take a session, whose opener commits; only :func:`commit_results` comm
 ``messages/storing.py`` inserts the rows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -88,10 +88,7 @@ _MORE_COLUMNS: dict[str, TypeEngine[Any]] = {
 
 
 def write_results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Result]:
-    """Write how claims of the worker ``owner`` ended; return the results that count. The caller commits.
-
-    A result does not count, and changes nothing, if its claim no longer stands.
-    """
+    """Write how claims of the worker ``owner`` ended; return the results whose claims stand. The caller commits."""
     written = _write(InSession(session), owner, ended, lambda: None)
     log.log_after_commit(session, written.events, written.keys)
     return written.standing
@@ -100,10 +97,10 @@ def write_results(session: Session, owner: UUID, ended: Sequence[Result]) -> lis
 def commit_results(
     database: Database, owner: UUID, ended: Sequence[Result], before_commit: Callable[[], None]
 ) -> list[Result]:
-    """Do what :func:`write_results` does, without a session, and commit.
+    """Do what :func:`write_results` does, without a session, and commit: on PostgreSQL in two round trips.
 
-    On PostgreSQL this takes two round trips. ``before_commit`` is called once all but the sums of
-    messages is written. Raises :class:`DatabaseUnavailable`; they may be committed all the same.
+    ``before_commit`` is called once all but the sums of messages is written. Raises
+    :class:`DatabaseUnavailable`; the results may have been committed all the same.
     """
     with database.statements() as statements:
         written = _write(statements, owner, ended, before_commit)
@@ -145,8 +142,7 @@ def _write(statements: Statements, owner: UUID, ended: Sequence[Result], before_
     steps = [log.appending(dialect, new)] if new else []
     steps += [one for result in standing if result.effect for one in result.effect.steps(statements, result)]
     if summed := {result.message_id for result in standing if result.status != PENDING}:
-        messages = [{"messages": id_rows(dialect, summed)}]
-        steps += [StatementStep(one, messages) for one in _sum_of_any(dialect)]
+        steps += summing(dialect, summed)
     before_commit()
     statements.last(steps)
     return _Written(standing, happened + complaints, keys + [result.key_id for result in complained])
@@ -272,10 +268,9 @@ def _by_hand(
 def sum_up(
     session: Session, message_ids: Sequence[UUID], tenant_id: UUID | None = None, tests_only: bool = False
 ) -> Mapping[UUID, UUID | None]:
-    """Set the statuses of messages from those of their deliveries (``status.sum_of``).
+    """Set the statuses of messages from those of their deliveries (``status.sum_of``); return each one's API key.
 
-    With ``tenant_id`` only that tenant's messages; with ``tests_only`` only its test messages. Return
-    the API key of each message, by message id.
+    With ``tenant_id`` only that tenant's messages; with ``tests_only`` only its test messages.
     """
     if not message_ids:
         return {}
@@ -311,9 +306,14 @@ def _sum_of(dialect: str, owned: bool, tests_only: bool) -> tuple[Executable, Ex
     return lock, changed.values(status=totals.c.status)
 
 
+def summing(dialect: str, message_ids: Collection[UUID]) -> list[StatementStep]:
+    """Return the steps that set the statuses of messages, of any tenants, from those of their deliveries."""
+    given = [{"messages": id_rows(dialect, set(message_ids))}]
+    return [StatementStep(one, given) for one in _sum_of_any(dialect)]
+
+
 @cache
 def _sum_of_any(dialect: str) -> list[CompiledStatement]:
-    """Return the statements that sum up messages of all tenants, named by id."""
     statements = _sum_of(dialect, owned=False, tests_only=False)
     return [CompiledStatement(one) for one in (statements if dialect == "postgresql" else statements[1:])]
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mailbbgun.settings.parts.bounces import BounceSettings
+from mailbbgun.settings.parts.return_paths import ReturnPathSettings
 from mailbbgun.settings.values import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerificationSettings(BounceSettings):
+class VerificationSettings(ReturnPathSettings):
     """A part of :class:`~mailbbgun.settings.settings.Settings`."""
 
     ARC_TRUSTED_SEALERS: tuple[str, ...] = setting(

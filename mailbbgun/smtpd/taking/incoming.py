@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
+from uuid import UUID
 
 from mailbbgun.accept.fields import PLAIN, Received
 from mailbbgun.core.caller import Caller
@@ -14,7 +15,8 @@ from mailbbgun.database.db import Database
 from mailbbgun.database.idempotency import KeyClaim
 from mailbbgun.domains.local import LocalDomains
 from mailbbgun.http.refusals import Refusals
-from mailbbgun.mailboxes.resolve import FoundMailbox, resolve
+from mailbbgun.mailboxes.resolve import NOT_LOCAL, resolve
+from mailbbgun.return_paths.receive import NO_SUCH, Reports
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtpd.parts import DoorPeer, MailTransaction
@@ -35,24 +37,38 @@ class Incoming:
     """Makes received messages of mail, one for each tenant that has recipients, and stores them."""
 
     def __init__(
-        self, settings: Settings, database: Database, domains: LocalDomains, storing: Storing, refusals: Refusals
+        self,
+        settings: Settings,
+        database: Database,
+        domains: LocalDomains,
+        reports: Reports,
+        storing: Storing,
+        refusals: Refusals,
     ) -> None:
-        self._settings, self._database, self._domains = settings, database, domains
+        self._settings, self._database, self._domains, self._reports = settings, database, domains, reports
         self._storing, self._refusals = storing, refusals
 
     async def recipient_refusal(self, transaction: MailTransaction, address: str, peer: DoorPeer) -> str | None:
         """Return the reply to a recipient that has no mailbox here, or a full one."""
         try:
-            look_up = partial(resolve, self._database, self._domains, [address], transaction.size)
-            found = (await self._storing.in_thread(look_up))[address]
+            found = await self._storing.in_thread(partial(self._found, address, transaction.size))
         except MailBBGunError as error:
             return refusal(error)
-        if isinstance(found, FoundMailbox):
-            transaction.tenants[address] = found.tenant_id
+        if not isinstance(found, Reply):
+            transaction.tenants[address] = found
             return None
         told = {"client": peer.address, "mail_from": transaction.mail_from, "to": address, "reply": _reply(found)}
         self._refusals.tell("recipient", peer.network, told, event="recipient_refused")
         return _reply(found)
+
+    def _found(self, address: str, size: int) -> UUID | Reply:
+        """Return the tenant whose mailbox or return path an address is, or the reply that refuses it."""
+        if (tenant_id := self._reports.tenant_of(address)) is not None:
+            return tenant_id
+        found = resolve(self._database, self._domains, [address], size)[address]
+        if isinstance(found, Reply) and self._reports.takes(address.rpartition("@")[2].lower(), None):
+            return NO_SUCH if found == NOT_LOCAL else found
+        return found if isinstance(found, Reply) else found.tenant_id
 
     async def take(self, transaction: MailTransaction, content: bytes, peer: DoorPeer) -> str:
         """Store a message, and return the reply to its final dot.

@@ -1,0 +1,1 @@
+"""Tests of return paths and of what comes back to them."""
