@@ -55,6 +55,7 @@ MODULES = (
     "slack_sdk",
     "joserfc",
     "crawlerdetect",
+    "nh3",
 )
 
 #: Signals that ask a program to end.
