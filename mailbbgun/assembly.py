@@ -18,8 +18,9 @@ from mailbbgun.composing import mime
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.counters.keeping import API, Keeper
 from mailbbgun.domains import api as domains
-from mailbbgun.domains.look import LIMIT as DNS_SECONDS
-from mailbbgun.domains.look import DomainChecks
+from mailbbgun.domains.dns.look import LIMIT as DNS_SECONDS
+from mailbbgun.domains.dns.look import DomainChecks
+from mailbbgun.domains.local import LocalDomains
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.events import api as events
 from mailbbgun.events.following.watch import EventWatch
@@ -147,7 +148,8 @@ def assemble(app: Flask, settings: Settings, services: Services, database: Datab
     many = _many(Individually(settings, acceptor, batcher))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
-    signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
+    dns = DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS)
+    signing = (DomainKeys(services.vault), dns, LocalDomains(services.db))
     dry_run = explain.door(DryRun(services, trying, signing[0]))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings), _metrics(services))
     doors = (acceptor, batcher, many, dry_run, quick, links, keys, tracking.Visits(), inspector)

@@ -23,6 +23,7 @@ import mailbbgun.events.models
 import mailbbgun.files.models
 import mailbbgun.licences.models
 import mailbbgun.limits.models
+import mailbbgun.mailboxes.models
 import mailbbgun.messages.models
 import mailbbgun.queues.models
 import mailbbgun.slack_accounts.models

@@ -17,7 +17,7 @@ from bench.programs import load as loading
 from bench.programs.shapes import SHORT
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.domains import edit
-from mailbbgun.domains.look import Report
+from mailbbgun.domains.dns.look import Report
 from mailbbgun.services import Services, build
 from mailbbgun.settings.load import load
 from tests.servers.process import Sandbox, free_port

@@ -9,8 +9,9 @@ one message.
 this one that makes a submission, calls ``Acceptor.accept``, and then ``result()`` of what that
 returns: nothing is stored before.
 
-Files: ``accept`` is the verb. ``fields`` declares each field of a submission with its rule,
-``schema`` makes the JSON schema of them. ``checks`` checks fields, ``raw`` checks raw MIME;
+Files: ``accept`` is the verb. ``fields`` declares each field of a submission with its rule (``finished``
+those of finished MIME),
+``schema`` makes the JSON schema of them. ``checks`` checks fields, ``mime/`` finished MIME;
 ``address_lists`` parses the addresses and display names that people write (``core/addresses.py``
 checks one bare address), ``attached`` finds or stores the files that it names. ``draft`` is what a
 check returns. ``store`` commits messages, several at a time; ``pending`` is one of them

@@ -14,9 +14,9 @@ from uuid import UUID
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.checks import Sharing, check
 from mailbbgun.accept.draft import Draft, PreparedSubmission, from_draft
-from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submission
+from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Received, Submission
+from mailbbgun.accept.mime.received import check_finished
 from mailbbgun.accept.pending import PendingWrite, Rows
-from mailbbgun.accept.raw import check_raw
 from mailbbgun.accept.store import Store
 from mailbbgun.composing.compose import Own, compose
 from mailbbgun.composing.contents import File, StoredContent
@@ -163,8 +163,8 @@ class Acceptor:
     def _checked(
         self, message_id: UUID, submission: Submission | PreparedSubmission, options: Options, caller: Caller
     ) -> Draft:
-        if isinstance(submission, Raw):
-            return check_raw(submission, options, self._settings, caller)
+        if isinstance(submission, Raw | Received):
+            return check_finished(submission, options, self._settings, caller)
         if isinstance(submission, PreparedSubmission):
             return submission.draft()
         return self.draft(message_id, submission, options, caller)
@@ -320,7 +320,7 @@ def asked_for(submission: Submission | PreparedSubmission, options: Options) -> 
     del asked["idempotency_key"]
     if isinstance(submission, Fields):
         asked["message_id"] = asked.pop("message_id_header")  # its old name is part of old fingerprints
-    if isinstance(submission, Raw):
+    if isinstance(submission, Raw | Received):
         asked["mime"] = hashlib.sha256(submission.mime).hexdigest()
     for name in ("unsubscribe", "track_opens", "track_clicks"):
         if not asked.get(name, True):

@@ -45,6 +45,8 @@ class Draft:
     compose: Composing | None = None
     content: Content | None = None
     personal: Personal = NOTHING_PERSONAL
+    #: Whether another server sent it to a mailbox here.
+    received: bool = False
 
     def likeness(self, send_at: datetime | None) -> bytes:
         """Return bytes that are equal for equal mail to the same recipients, to be sent at the same time.
@@ -108,4 +110,5 @@ def from_draft(draft: Draft, caller: Caller) -> dict[str, Any]:
         "sender": str(draft.sender),
         "mail_from": draft.mail_from,
         "smtputf8": draft.smtputf8,
+        "received": draft.received,
     }

@@ -16,6 +16,8 @@ from marshmallow import fields as json
 from marshmallow import validate
 
 from mailbbgun.accept.attached import FILE_SHAPE, MOST_FILES, Files, faults
+from mailbbgun.accept.finished import Raw as Raw
+from mailbbgun.accept.finished import Received as Received
 from mailbbgun.attachments.receive import ReceivedForm
 from mailbbgun.composing.headers import refusal, reserved, structured
 from mailbbgun.composing.mime import LONGEST_NAME, one_line
@@ -251,21 +253,7 @@ class Fields:
         return bool(self.track_opens or self.track_clicks)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Raw:
-    """A submission of finished MIME, with its envelope (RFC 5321 §2.3.1).
-
-    ``mime`` has CRLF line ends, or LF throughout, and no stuffed dots (RFC 5321 §4.5.2). ``mail_from``
-    is an address, "" for the null sender (RFC 5321 §4.5.5), or None for the address in From.
-    ``recipients`` are addresses; none is taken from the header.
-    """
-
-    mime: bytes = field(repr=False)
-    recipients: Sequence[str]
-    mail_from: str | None = None
-
-
-Submission = Fields | Raw
+Submission = Fields | Raw | Received
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,8 +34,9 @@ _D, _M = DELIVERIES.c, MESSAGES.c
 _LOADED = (
     *(_M.mail_from, _M.smtputf8, _M.test, _M.sender, _M.key_id, _M.content_id),
     seconds_until(_M.useful_until),
-    with_suppressions(_M.tenant_id),
+    and_(with_suppressions(_M.tenant_id), ~_M.received),
     _M.traceparent,
+    _M.received,
 )
 _IDLE = (_D.status == PENDING, _D.lease_owner.is_(None))
 _IDLE_OF_MESSAGE = (unindexed(_D.status) == PENDING, _D.lease_owner.is_(None))
@@ -92,8 +93,9 @@ class Loaded(NamedTuple):
     key_id: UUID | None  # the API key that sent it
     content_id: UUID | None = None  # None: it is stored as its MIME
     useful_for: float | None = None  # seconds for which it may still be sent; None: without a limit
-    has_suppressions: bool = False  # its tenant may have suppressed a recipient
+    has_suppressions: bool = False  # it is sent, and its tenant may have suppressed a recipient
     traceparent: str | None = None  # the trace of the request that brought it
+    received: bool = False  # another server sent it to mailboxes here
 
     @property
     def own_mail_from(self) -> bool:

@@ -26,9 +26,11 @@ from mailbbgun.drivers.budget import Budget
 from mailbbgun.limits.permits import PermitStore
 from mailbbgun.limits.rate_limiter import RateLimiter
 from mailbbgun.limits.stores import permit_store
+from mailbbgun.mailboxes.store import MailboxStore
 from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.outgoing import ComposedMessages
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.relays.local import Local
 from mailbbgun.routing.circuit_breaker import CircuitBreaker
 from mailbbgun.routing.come_back_times import ComeBackTimes
 from mailbbgun.routing.routes import Routes
@@ -84,7 +86,8 @@ class WorkerContext:
         owner = owner or uuid4()
         permits = permit_store(settings, services.db)
         rate_limiter = RateLimiter(permits, woken)
-        routes = Routes(settings, rate_limiter, services.counters, StoredSlack(services.db, services.vault))
+        slack, local = StoredSlack(services.db, services.vault), Local([MailboxStore(services)])
+        routes = Routes(settings, rate_limiter, services.counters, slack, local)
         journal = Journal(settings.journal_folder, owner)
         leases = Leases(owner, settings.LEASE_SECONDS, services.clock)
         publisher = Publisher(services.db, services.queue, services.outages)

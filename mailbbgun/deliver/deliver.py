@@ -120,9 +120,10 @@ def _grouped(
         message = messages[message_id]
         own, author, theirs = message.own_mail_from, message.from_address, accounts[its[0].tenant_id]
         of_message = partial(Transaction, message_id, message.mail_from, message.smtputf8, message.raw)
+        ways = partial(context.routes.candidates, theirs, author, test=message.test, received=message.received)
         groups: dict[tuple[str, ...], list[Claim]] = defaultdict(list)
         for one in its:
-            groups[context.routes.candidates(theirs, author, one.address, test=message.test)].append(one)
+            groups[ways(one.address, tenant_id=one.tenant_id)].append(one)
         for candidates, members in groups.items():
             while members:
                 route, *others = context.routes.ordered(candidates, context.breaker.paused_for)

@@ -63,13 +63,14 @@ def judge(
         raise TypeError(f"{outcome!r} is no end of a try")
     reply, data = outcome.reply, _event_data(outcome, told)
     match outcome:
-        case Delivered():
+        case Delivered(effect=effect):
             # Only test keys may write to such addresses, so the address alone decides, here and
             # when a journal is replayed.
             complained = simulator.complains(claim.address)
             if where := posted(reply.text):  # in Slack: a later message may go in its thread
                 data |= {"channel": where.channel, "ts": where.ts}
-            return _result(claim, Kind.DELIVERED, DELIVERED, reply, counted=True, complained=complained, data=data)
+            more: dict[str, Any] = {"complained": complained, "effect": effect, "data": data}
+            return _result(claim, Kind.DELIVERED, DELIVERED, reply, counted=True, **more)
         case Bounced():
             return _result(claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=data)
         case Refused(phase=phase):

@@ -7,8 +7,9 @@ there; each attempt to send a message makes the same signature; every process us
 seconds; a tenant without domains costs the delivery of its mail nothing.
 
 Files: `api` and `schemas` are the resources under ``/domains``. Behind them `edit` adds and removes
-domains and rotates keys, `records` writes what to publish, `look` asks the DNS and `findings` says in words
-what that means. `keys` makes and reads key pairs. `models` has the tables, `repo` their queries.
+domains and rotates keys; `dns/` writes what to publish, asks the DNS for it, and says in words what that means.
+`keys` makes and reads key pairs. `models` has the tables, `repo` their queries.
+`local` knows the domains whose mail is delivered here.
 For mail, `dkim` makes signatures, `signing` finds the keys of a message, and keeps them in memory.
 `upkeep` activates keys whose records have appeared, and removes keys that were replaced long ago.
 """

@@ -4,6 +4,7 @@ A domain is named in a path by its name, also an international one, or by its id
 """
 
 import logging
+import time
 from typing import Any, cast
 from uuid import UUID
 
@@ -13,7 +14,8 @@ from mailbbgun.core.caller import Scope
 from mailbbgun.core.errors import InvalidInput
 from mailbbgun.database import idempotency
 from mailbbgun.domains import edit, repo, schemas
-from mailbbgun.domains.look import DomainChecks
+from mailbbgun.domains.dns.look import DomainChecks
+from mailbbgun.domains.local import SETTLING_SECONDS, LocalDomains
 from mailbbgun.domains.models import SendingDomain
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs
@@ -49,7 +51,7 @@ def index(page: dict[str, Any]) -> Any:
 @blueprint.arguments(schemas.NewDomain)
 @blueprint.arguments(Repeatable, location="headers")
 @blueprint.response(201, schemas.DomainDetails, headers=LOCATION | REPLAYED)
-@blueprint.alt_response(409, description="You have that domain already, or too many.")
+@blueprint.alt_response(409, description="You have that domain already, or too many; or it is local to another tenant.")
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
 @blueprint.alt_response(403, description=_NOT_OWN)
 @needs(Scope.DOMAINS)
@@ -62,15 +64,17 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     services, tenant_id = provided(Services), caller().tenant_id
     name = edit.domain_name(wanted["name"])
     edit.check_own(caller(), name)
-    pairs = edit.pairs()
+    pairs, local = edit.pairs(), _locality(wanted["local"])
 
     def add(domain_id: UUID) -> dict[str, Any]:
-        domain = edit.create(session, services.vault, tenant_id, domain_id, name, pairs)
+        domain = edit.create(session, services.vault, tenant_id, domain_id, name, pairs, local=local)
         return cast(dict[str, Any], schemas.DomainDetails().dump(edit.details(session, services.settings, domain)))
 
     with services.db.write(tenant_id) as session:
         claim = idempotency.claim_of(caller(), key["key"], {"domain": wanted}) if key["key"] else None
         answer, replayed = idempotency.once(session, claim, services.settings.IDEMPOTENCY_SECONDS, add)
+    if local.here:
+        time.sleep(SETTLING_SECONDS)
     return created(answer, address_of("domains.show", domain=answer["name"]), replayed)
 
 
@@ -82,6 +86,38 @@ def show(domain: str) -> Any:
     """Show a sending domain, its records, and what the DNS said when it was last asked"""
     with provided(Services).db.read(caller().tenant_id) as session:
         return edit.details(session, provided(Services).settings, _found(session, domain))
+
+
+@blueprint.route("/domains/<string:domain>", methods=["PATCH"])
+@blueprint.arguments(schemas.Change)
+@blueprint.response(200, schemas.DomainDetails)
+@blueprint.alt_response(404, description=_NONE)
+@blueprint.alt_response(409, description="It is local to another tenant.")
+@blueprint.alt_response(403, description=_NOT_OWN)
+@needs(Scope.DOMAINS)
+def change(wanted: dict[str, Any], domain: str) -> Any:
+    """Deliver the mail of a domain here from now on, or no more"""
+    services = provided(Services)
+    with services.db.write(caller().tenant_id) as session:
+        edit.make_local(session, _own(session, domain), _locality(wanted["local"]))
+        answer = edit.details(session, services.settings, _found(session, domain))
+    time.sleep(SETTLING_SECONDS)
+    return answer
+
+
+@blueprint.route("/domains/<string:domain>/exists", methods=["GET"])
+@blueprint.response(200, schemas.Existence)
+@blueprint.alt_response(404, description="That is no name of a domain.")
+@needs(Scope.DOMAINS)
+def exists(domain: str) -> Any:
+    """Say whether a domain is one of yours, or local to any tenant"""
+    if "." not in domain:
+        raise edit.missing()
+    name = edit.domain_name(domain)
+    with provided(Services).db.read(caller().tenant_id) as session:
+        own = repo.domain(session, caller().tenant_id, name)
+    local = (own is not None and own.local) or provided(LocalDomains).of(name) is not None
+    return {"exists": own is not None or local, "local": local}
 
 
 @blueprint.route("/domains/<string:domain>", methods=["DELETE"])
@@ -155,6 +191,11 @@ def remove_key(domain: str, selector: str) -> Any:
     """Delete a key now, such as one that others got to know"""
     with provided(Services).db.write(caller().tenant_id) as session:
         edit.remove_key(session, _own(session, domain), selector)
+
+
+def _locality(local: bool) -> edit.Locality:
+    """Return whose mail to a domain is delivered here: everybody's if an administrator says so."""
+    return edit.Locality(local, local and Scope.ADMIN in caller().scopes)
 
 
 def _found(session: Session, called: str) -> SendingDomain:

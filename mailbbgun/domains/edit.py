@@ -9,7 +9,7 @@ An API key with ``senders`` uses only domains that are among these.
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -20,10 +20,10 @@ from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from mailbbgun.database.crypto import Vault
 from mailbbgun.domains import repo
+from mailbbgun.domains.dns.look import Plan, Report
+from mailbbgun.domains.dns.records import SPF_OF_PRESET, records
 from mailbbgun.domains.keys import KeyPair, new_pairs
-from mailbbgun.domains.look import Plan, Report
 from mailbbgun.domains.models import ACTIVE, PENDING, RETIRED, DKIMKey, SendingDomain
-from mailbbgun.domains.records import SPF_OF_PRESET, records
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts import repo as smtp_accounts
 from mailbbgun.smtp_accounts.edit import MOST as MOST_ACCOUNTS
@@ -32,6 +32,16 @@ from mailbbgun.tenants import repo as tenants
 
 #: Most domains of a tenant.
 MOST = 1000
+
+
+class Locality(NamedTuple):
+    """Whether the mail of a domain is delivered here: that of its tenant, and that of all others, too."""
+
+    here: bool
+    for_all: bool
+
+
+NOT_LOCAL = Locality(here=False, for_all=False)
 
 
 def domain_name(text: str) -> str:
@@ -50,24 +60,50 @@ def domain_name(text: str) -> str:
 
 
 def create(
-    session: Session, vault: Vault, tenant_id: UUID, domain_id: UUID, name: str, pairs: Sequence[KeyPair]
+    session: Session,
+    vault: Vault,
+    tenant_id: UUID,
+    domain_id: UUID,
+    name: str,
+    pairs: Sequence[KeyPair],
+    *,
+    local: Locality = NOT_LOCAL,
 ) -> SendingDomain:
     """Add a domain of a tenant, with key pairs that wait for their records.
 
-    Raises :class:`Conflict` if the tenant has it already, or has too many.
+    Raises :class:`Conflict` if the tenant has it already, or has too many, or if it is to be local, and
+    is local to another tenant.
     """
     tenants.lock(session, tenant_id)
     if repo.count(session, tenant_id) >= MOST:
         raise Conflict(f"There are {MOST} domains already, which is the most.")
     now = datetime.now(UTC)
     made = SendingDomain(id=domain_id, tenant_id=tenant_id, name=name, created_at=now, checked_at=None, findings=[])
+    made.local, made.local_for_all = local
+    if repo.domain(session, tenant_id, name) is not None:
+        raise Conflict(f"There is a domain {name} already.")
     try:
         session.add(made)
         session.flush()
     except IntegrityError as error:
-        raise Conflict(f"There is a domain {name} already.") from error
+        raise _another_has(name) from error
     _add(session, vault, made, pairs, now)
     return made
+
+
+def make_local(session: Session, domain: SendingDomain, local: Locality) -> None:
+    """Deliver the mail of a domain here from now on, or no more.
+
+    Raises :class:`Conflict` if it is local to another tenant.
+    """
+    try:
+        repo.make_local(session, domain.tenant_id, domain.id, *local)
+    except IntegrityError as error:
+        raise _another_has(domain.name) from error
+
+
+def _another_has(name: str) -> Conflict:
+    return Conflict(f"{name} is the local domain of another tenant.")
 
 
 def rotate(session: Session, vault: Vault, domain: SendingDomain, pairs: Sequence[KeyPair]) -> None:
@@ -143,7 +179,7 @@ def plan(session: Session, settings: Settings, domain: SendingDomain, keys: Iter
 
 def shape(domain: SendingDomain, keys: Sequence[DKIMKey]) -> dict[str, Any]:
     """Return a domain in the form that ``schemas.DomainShape`` takes."""
-    shown = {name: getattr(domain, name) for name in ("id", "name", "created_at", "checked_at")}
+    shown = {name: getattr(domain, name) for name in ("id", "name", "local", "created_at", "checked_at")}
     return shown | {"signs": any(key.state == ACTIVE for key in keys)}
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Text, text
+from sqlalchemy import JSON, ForeignKey, Index, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mailbbgun.core.ids import new_id
@@ -20,13 +20,21 @@ class SendingDomain(Owned, Base):
     """A domain that a tenant sends from. The name is in A-labels and lower case."""
 
     __tablename__ = "domains"
-    __table_args__ = (Index("uq_domains_tenant_id_name", "tenant_id", "name", unique=True),)
+    __table_args__ = (
+        Index("uq_domains_tenant_id_name", "tenant_id", "name", unique=True),
+        # A domain is local to one tenant.
+        Index("uq_domains_local", "name", unique=True, postgresql_where=text("local"), sqlite_where=text("local = 1")),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(Text)
+    #: Whether its mail is delivered here, to the tenant's mailboxes.
+    local: Mapped[bool] = mapped_column(server_default=false())
+    #: Whether that holds for mail of other tenants, too: an administrator made it local.
+    local_for_all: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
     checked_at: Mapped[datetime | None] = mapped_column(UTCDateTime())  # when the DNS was last asked about it
-    findings: Mapped[list[dict[str, Any]]] = mapped_column(JSON)  # what it said then (``findings.py``)
+    findings: Mapped[list[dict[str, Any]]] = mapped_column(JSON)  # what it said then (``dns/findings.py``)
 
 
 class DKIMKey(Owned, Base):

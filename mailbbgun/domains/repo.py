@@ -42,6 +42,13 @@ def domain(session: Session, tenant_id: UUID, called: str | UUID) -> SendingDoma
     return session.scalar(statement.execution_options(populate_existing=True))
 
 
+def make_local(session: Session, tenant_id: UUID, domain_id: UUID, here: bool, for_all: bool) -> None:
+    """Deliver the mail of a domain here, or no more: see :class:`SendingDomain`."""
+    its = (SendingDomain.tenant_id == tenant_id, SendingDomain.id == domain_id)
+    statement = update(SendingDomain).where(*its).values(local=here, local_for_all=for_all)
+    session.execute(statement.execution_options(synchronize_session=False))
+
+
 def keys(session: Session, tenant_id: UUID, domain_ids: Collection[UUID]) -> Mapping[UUID, list[DKIMKey]]:
     """Return the keys of these domains of a tenant, newest first."""
     its = (DKIMKey.tenant_id == tenant_id, DKIMKey.domain_id.in_(domain_ids))

@@ -3,11 +3,13 @@
 from marshmallow import Schema, fields, validate
 
 from mailbbgun.domains.dkim import ALGORITHMS
-from mailbbgun.domains.findings import ABOUT
-from mailbbgun.domains.findings import STATES as FINDING_STATES
+from mailbbgun.domains.dns.findings import ABOUT
+from mailbbgun.domains.dns.findings import STATES as FINDING_STATES
+from mailbbgun.domains.dns.records import PURPOSES
 from mailbbgun.domains.models import STATES
-from mailbbgun.domains.records import PURPOSES
 from mailbbgun.http.schemas import Time
+
+_LOCAL = {"description": "Deliver its mail here, to mailboxes. A domain is local to one tenant.", "example": False}
 
 
 class NewDomain(Schema):
@@ -21,6 +23,20 @@ class NewDomain(Schema):
             "example": "example.com",
         },
     )
+    local = fields.Boolean(load_default=False, truthy={True}, falsy={False}, metadata=_LOCAL)
+
+
+class Change(Schema):
+    """The body of a request to change a sending domain."""
+
+    local = fields.Boolean(required=True, truthy={True}, falsy={False}, metadata=_LOCAL)
+
+
+class Existence(Schema):
+    """What is known of a domain."""
+
+    exists = fields.Boolean(metadata={"description": "Whether it is one of your domains, or local to any tenant."})
+    local = fields.Boolean(metadata={"description": "Whether its mail is delivered here."})
 
 
 class CheckOptions(Schema):
@@ -83,6 +99,7 @@ class DomainShape(Schema):
     name = fields.String(
         metadata={"description": "In lower case, an international name in A-labels.", "example": "example.com"}
     )
+    local = fields.Boolean(metadata={"description": "Whether its mail is delivered here, to mailboxes."})
     signs = fields.Boolean(metadata={"description": "Whether mail from the domain is signed."})
     created_at = Time()
     checked_at = Time(allow_none=True, metadata={"description": "When the DNS was last asked; null: never."})

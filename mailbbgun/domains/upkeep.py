@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from mailbbgun.database.db import Database
 from mailbbgun.domains import edit, repo
-from mailbbgun.domains.look import Plan, look
+from mailbbgun.domains.dns.look import Plan, look
 from mailbbgun.domains.models import SendingDomain
 from mailbbgun.relays.mx import Resolver
 from mailbbgun.settings.settings import Settings

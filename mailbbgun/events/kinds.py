@@ -12,6 +12,8 @@ class Kind(StrEnum):
 
     #: Stored durably, and answered with 201.
     ACCEPTED = "accepted"
+    #: Another server sent it to a mailbox here, and it is stored durably.
+    RECEIVED = "received"
     #: It is to be sent at a time that the client named.
     SCHEDULED = "scheduled"
     #: A client moved the time of its next attempt.

@@ -46,7 +46,8 @@ def accepted(new: New) -> list[dict[str, Any]]:
     events = []
     for message, its in new:
         whose = message["tenant_id"], message["id"], None
-        events.append(event(*whose, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}))
+        kind = Kind.RECEIVED if message.get("received") else Kind.ACCEPTED
+        events.append(event(*whose, kind, {"recipients": len(its), "size": message["size"]}))
         if (send_at := message.get("send_at")) is not None:
             events.append(event(*whose, Kind.SCHEDULED, {"send_at": rfc3339(send_at)}))
         if "status" in message:  # some of its deliveries have ended: those of suppressed recipients

@@ -6,8 +6,9 @@ from uuid import UUID
 
 from mailbbgun.core import addresses
 from mailbbgun.database.db import Database
-from mailbbgun.domains import findings, repo
-from mailbbgun.domains.findings import DKIM, DMARC, MISSING, OK, SPF, UNKNOWN, aligned, tags_of
+from mailbbgun.domains import repo
+from mailbbgun.domains.dns import findings
+from mailbbgun.domains.dns.findings import DKIM, DMARC, MISSING, OK, SPF, UNKNOWN, aligned, tags_of
 from mailbbgun.domains.models import SendingDomain
 from mailbbgun.domains.repo import KeyRow
 

@@ -2,7 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
-from mailbbgun.domains.findings import STATES
+from mailbbgun.domains.dns.findings import STATES
 from mailbbgun.explain.facts import KINDS
 from mailbbgun.explain.reasons import Code
 from mailbbgun.http.schemas import Time

@@ -76,6 +76,8 @@ class Message(Owned, Base):
     key_id: Mapped[UUID | None]
     #: Whether a test key sent it. Then it goes to the catcher, whatever accounts there are.
     test: Mapped[bool] = mapped_column(server_default=false())
+    #: Whether another server sent it to a mailbox here.
+    received: Mapped[bool] = mapped_column(server_default=false())
     size: Mapped[int]
     #: When its first attempt is due. Null: as soon as it was accepted.
     send_at: Mapped[datetime | None] = mapped_column(UTCDateTime())

@@ -66,6 +66,7 @@ class Wanted:
     tag: str | None = None
     batch_id: UUID | None = None
     test: bool | None = None
+    received: bool | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -75,7 +76,7 @@ _UNSHOWN = ("raw", "personal")
 # All filters but the status: the database keeps the number of messages of each status.
 _NARROWING = (
     *("to", "channel", "domain", "reason", "medium", "sender", "subject", "message_id_header", "tag", "batch_id"),
-    *("test", "since", "until"),
+    *("test", "received", "since", "until"),
 )
 # The rows of batches, whose room is above this one: they name the ids between which their messages are.
 _BATCHES = table("batches", *(column(name, Uuid()) for name in ("id", "tenant_id", "first_id", "last_id")))
@@ -87,6 +88,7 @@ _COLUMNS = (
     Message.tags,
     Message.priority,
     Message.test,
+    Message.received,
     Message.created_at,
     Message.send_at,
 )
@@ -271,6 +273,8 @@ def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
         conditions += _of_batch(wanted.tenant_id, wanted.batch_id)
     if wanted.test is not None:
         conditions.append(Message.test == wanted.test)
+    if wanted.received is not None:
+        conditions.append(Message.received == wanted.received)
     if wanted.since is not None:
         conditions.append(Message.id >= first_id_at(wanted.since))
     if wanted.until is not None:

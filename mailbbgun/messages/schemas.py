@@ -161,6 +161,10 @@ class Filters(Page):
         load_default=None,
         metadata={"description": "Those that test keys sent, or those that others did. Both if not given."},
     )
+    received = fields.Boolean(
+        load_default=None,
+        metadata={"description": "Those that came from other servers, or those that you sent. Both if not given."},
+    )
     since = Time(
         load_default=None,
         metadata={
@@ -205,6 +209,7 @@ class Summary(Schema):
     tags = fields.List(fields.String())
     priority = fields.Integer()
     test = fields.Boolean(metadata={"description": "Whether a test key sent it: it goes to the catcher."})
+    received = fields.Boolean(metadata={"description": "Whether it came from another server, to a mailbox here."})
     created_at = Time()
     send_at = Time(allow_none=True, metadata={"description": "When it is to be sent; null: once it was accepted."})
 

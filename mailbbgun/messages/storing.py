@@ -12,7 +12,21 @@ from functools import cache
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, Insert, Integer, Table, Text, bindparam, case, func, insert, literal, select
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Insert,
+    Integer,
+    Table,
+    Text,
+    bindparam,
+    case,
+    false,
+    func,
+    insert,
+    literal,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
@@ -182,7 +196,7 @@ def _table_by_table() -> Sequence[CompiledStatement]:
 
 
 def _new_message(given: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
-    return {"status": func.coalesce(given["status"], PENDING)}
+    return {"status": func.coalesce(given["status"], PENDING), "received": func.coalesce(given["received"], false())}
 
 
 def _new_delivery(given: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:

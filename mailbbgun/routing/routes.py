@@ -3,7 +3,8 @@
 A mail leaves through an SMTP account of its tenant. If the tenant has none, ``SMTP_URL`` decides:
 one server for all mail, or each domain's MX.
 
-A message to Slack leaves through the Slack account that it is from.
+A message to Slack leaves through the Slack account that it is from. Mail to local domains, and all that
+another server sent, stays here.
 
 A *route* is a name. Transactions on one route share a part of the send queue, a circuit and
 connections. A mail has *candidate routes*, best first.
@@ -22,6 +23,7 @@ from mailbbgun.core.net import Allowed, Guard
 from mailbbgun.counters.counters import Counters
 from mailbbgun.limits.rate_limiter import RateLimiter
 from mailbbgun.relays.contract import Relay
+from mailbbgun.relays.local import Local
 from mailbbgun.relays.mx import Resolver
 from mailbbgun.relays.pool import Pool
 from mailbbgun.relays.relay import DirectMX, SmartHost
@@ -37,10 +39,14 @@ from mailbbgun.smtp_accounts.cache import TenantAccounts
 SMARTHOST = "smarthost"
 ACCOUNT, UNROUTABLE = "account:", "nowhere:"
 
+#: The route of mail that is delivered here.
+LOCAL = "local:"
+
 #: The route of mail of test keys. With its colon it cannot be a domain.
 CATCHER = "catcher:"
 
-#: That route may use one of so many connections: whom test keys write to may be slow on purpose.
+#: These routes may use one of so many connections: whom test keys write to may be slow on purpose, and what
+#: is delivered here waits for the database alone.
 TEST_SHARE = 4
 
 #: Requests of one Slack account at once in a process: Slack wants about one message a second in a channel.
@@ -66,6 +72,7 @@ class Routes:
         rate_limiter: RateLimiter | None = None,
         counters: Counters | None = None,
         slack_source: SlackSource | None = None,
+        local: Local | None = None,
     ) -> None:
         """Raises :class:`ConfigurationError` if ``SMTP_URL`` cannot be used."""
         self.per_domain = settings.direct_mx
@@ -86,21 +93,37 @@ class Routes:
         self._relay = self._default_relay(settings)
         self._catcher = SmartHost(catcher(settings), self._pool)
         self._slack = Slack(settings.SLACK_API_URL, settings.SLACK_TIMEOUT, slack_source)
+        self._local = local or Local()
         self._lock = threading.Lock()
         self._accounts: dict[str, Account] = {}  # by route
         # Route → when its account's limits let mail go again, as far as known; monotonic seconds.
         self._free: dict[str, float] = {}
 
-    def candidates(self, accounts: TenantAccounts, sender: str, address: str, *, test: bool = False) -> tuple[str, ...]:
+    def candidates(
+        self,
+        accounts: TenantAccounts,
+        sender: str,
+        address: str,
+        *,
+        test: bool = False,
+        received: bool = False,
+        tenant_id: UUID | None = None,
+    ) -> tuple[str, ...]:
         """Return the routes that one recipient's mail may take, in no order.
 
-        Recipients of a message with the same candidates share a transaction.
+        Recipients of a message with the same candidates share a transaction. ``tenant_id`` is the
+        sender's, whose own local domains count. What was ``received`` never leaves, whatever became of
+        its domain.
         """
+        if received:
+            return (LOCAL,)
         if sender.startswith(SLACK_PREFIX):
             return (sender,)
         if test:
             return (CATCHER,)
         domain = address.rpartition("@")[2].lower()
+        if self._local.takes(domain, tenant_id):
+            return (LOCAL,)
         if not accounts.any:
             return (domain if self.per_domain else SMARTHOST,)
         found = fitting(accounts.enabled, sender.lower(), domain)
@@ -183,7 +206,7 @@ class Routes:
             return self._counters.account(str(account.id), account.name)
         if route.startswith(SLACK_PREFIX) and route != SIMULATED:
             return self._counters.account(str(slack_account_of(route)), self.name(route) or "slack")
-        if route in (CATCHER, SMARTHOST):
+        if route in (CATCHER, SMARTHOST, LOCAL):
             return route.rstrip(":"), ""
         return ("mx" if self.per_domain and ":" not in route else "none"), ""
 
@@ -198,6 +221,8 @@ class Routes:
             return Unroutable(route.removeprefix(UNROUTABLE))
         if route == CATCHER:
             return self._catcher
+        if route == LOCAL:
+            return self._local
         if route.startswith(SLACK_PREFIX):
             return SlackSimulator() if route == SIMULATED else self._slack.relay(slack_account_of(route))
         if not route.startswith(ACCOUNT):
@@ -222,7 +247,7 @@ class Routes:
 
     def connections(self, route: str) -> int:
         """Return how many connections of this process may serve a route at the same time."""
-        if route == CATCHER:
+        if route in (CATCHER, LOCAL):
             return max(1, self._settings.WORKER_CONNECTIONS // TEST_SHARE)
         if route.startswith(SLACK_PREFIX):
             return min(SLACK_REQUESTS, self._settings.WORKER_CONNECTIONS)

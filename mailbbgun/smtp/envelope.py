@@ -1,8 +1,9 @@
 """The envelope, and the checks that no address in it can become a command."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from mailbbgun.smtp.content import EnvelopeError
 from mailbbgun.smtp.outcome import Phase
@@ -31,7 +32,7 @@ class Envelope:
     `smtputf8` permits addresses and a header outside ASCII (RFC 6531); a transaction asks for the
     extension only if it needs it. A recipient given twice gets the message once. `sign` is given the header
     as this server gets it, and returns the fields to put before it (DKIM, RFC 6376): it signs last,
-    after any rewriting.
+    after any rewriting. `deliveries` has the id of each recipient's delivery, for a relay that delivers here.
     """
 
     mail_from: str
@@ -39,6 +40,7 @@ class Envelope:
     raw: Raw = field(repr=False)
     smtputf8: bool = False
     sign: Callable[[bytes], bytes] | None = field(default=None, repr=False)
+    deliveries: Mapping[str, UUID] = field(default_factory=dict, repr=False, compare=False)
 
 
 def path(address: str, smtputf8: bool, phase: Phase) -> bytes:

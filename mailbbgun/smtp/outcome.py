@@ -6,9 +6,13 @@ the enhanced code disagrees. Only a 5xx about *this mail* makes it bounce.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
 
+from mailbbgun.database.compiled import Statements, StatementStep
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.server_limits import too_many_recipients
 
@@ -40,12 +44,43 @@ class AnsweringServer:
     ip: str | None
 
 
+class DeliveryIds(Protocol):
+    """Names the delivery that an effect belongs to: its result does."""
+
+    @property
+    def delivery_id(self) -> UUID: ...
+    @property
+    def message_id(self) -> UUID: ...
+    @property
+    def tenant_id(self) -> UUID: ...
+
+
+class Effect(Protocol):
+    """What a delivery on this machine changes in the database, such as a mail in a mailbox.
+
+    ``events/changes/record.py`` applies it in the transaction of the delivery's result, if that
+    counts: so it happens exactly once.
+    """
+
+    def steps(self, statements: Statements, delivery: DeliveryIds) -> Sequence[StatementStep]:
+        """Return the statements that make the change.
+
+        They are executed last in the transaction, after the result and its event. ``statements`` can
+        be asked what must be known first. No values may make them fail: that would stop the results
+        of others, which share the transaction.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The server took responsibility for the mail: it answered the dot with 2xx."""
+    """The server took responsibility for the mail: it answered the dot with 2xx.
+
+    `effect` is set where the mail was not sent, but is delivered here.
+    """
 
     reply: Reply
     server: AnsweringServer | None = None
+    effect: Effect | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

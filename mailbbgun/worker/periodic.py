@@ -18,7 +18,7 @@ from mailbbgun.database.idempotency import forget_expired
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.domains import upkeep
-from mailbbgun.domains.look import LIMIT as DNS_SECONDS
+from mailbbgun.domains.dns.look import LIMIT as DNS_SECONDS
 from mailbbgun.drivers.loop import Loop
 from mailbbgun.events.changes import circuits, holding
 from mailbbgun.events.storage import partitions

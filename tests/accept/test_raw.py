@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import Options, Raw
-from mailbbgun.accept.raw import DECODED_SIZE, HEADER_SIZE, check_raw
+from mailbbgun.accept.mime.raw import DECODED_SIZE, HEADER_SIZE, check_raw
 from mailbbgun.accept.store import Store
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.core.caller import ANYBODY, Caller, Identity, KeyKind

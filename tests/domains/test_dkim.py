@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mailbbgun.domains import dkim, keys
 from mailbbgun.domains.dkim import SigningKey, body_digest, relaxed_body, signature_fields
-from mailbbgun.domains.records import key_name
+from mailbbgun.domains.dns.records import key_name
 from mailbbgun.domains.signing import Signer
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.spooled import body_of, header_of, spool

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from mailbbgun.domains import findings
 from mailbbgun.domains.dkim import ED25519, RSA
-from mailbbgun.domains.findings import MailHosts, Unanswered, tags_of
-from mailbbgun.domains.records import Record, records
+from mailbbgun.domains.dns import findings
+from mailbbgun.domains.dns.findings import MailHosts, Unanswered, tags_of
+from mailbbgun.domains.dns.records import Record, records
 
 
 @dataclass(frozen=True)

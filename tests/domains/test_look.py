@@ -7,8 +7,8 @@ import pytest
 from mailbbgun.core.errors import ConfigurationError, Unavailable
 from mailbbgun.core.ids import new_id
 from mailbbgun.domains import keys
-from mailbbgun.domains.look import DomainChecks, Plan, look
-from mailbbgun.domains.records import Record
+from mailbbgun.domains.dns.look import DomainChecks, Plan, look
+from mailbbgun.domains.dns.records import Record
 from mailbbgun.relays.mx import NoAnswer, Resolver, texts
 from tests.domains.verifiers import quoted
 from tests.smtp.name_server import NameServer

@@ -24,7 +24,7 @@ from mailbbgun.cli.terminal import (
 from mailbbgun.core.errors import InvalidInput, Unavailable
 from mailbbgun.core.ids import new_id
 from mailbbgun.domains import edit, repo
-from mailbbgun.domains.look import LIMIT, DomainChecks
+from mailbbgun.domains.dns.look import LIMIT, DomainChecks
 from mailbbgun.domains.models import SendingDomain
 from mailbbgun.domains.schemas import DomainDetails, DomainShape
 from mailbbgun.routing.routes import resolver

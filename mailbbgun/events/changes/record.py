@@ -39,6 +39,7 @@ from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery
 from mailbbgun.messages.repo import of_test_messages
 from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
+from mailbbgun.smtp.outcome import Effect
 
 _IDLE = and_(Delivery.status == PENDING, Delivery.lease_owner.is_(None))
 _CANCELLED = {"status": CANCELLED, "next_attempt_at": None, "published_at": None, "finished_at": db_now()}
@@ -66,6 +67,7 @@ class Result(NamedTuple):
     complained: bool = False  # the recipient reported the delivered message as spam
     data: Mapping[str, Any] | None = None  # more for the event: phase, host, enhanced code…
     key_id: UUID | None = None  # the message's API key, for the log
+    effect: Effect | None = None  # what its delivery here changes, in the same transaction
 
 
 _FLAGS = ("counted", "attempted", "unknown", "crashed", "released")
@@ -101,8 +103,7 @@ def commit_results(
     """Do what :func:`write_results` does, without a session, and commit.
 
     On PostgreSQL this takes two round trips. ``before_commit`` is called once all but the sums of
-    messages is written. Raises :class:`DatabaseUnavailable`; the results may have been committed all
-    the same.
+    messages is written. Raises :class:`DatabaseUnavailable`; they may be committed all the same.
     """
     with database.statements() as statements:
         written = _write(statements, owner, ended, before_commit)
@@ -142,6 +143,7 @@ def _write(statements: Statements, owner: UUID, ended: Sequence[Result], before_
     complaints = [_complaint(result) for result in complained]
     new = complaints if dialect == "postgresql" else happened + complaints
     steps = [log.appending(dialect, new)] if new else []
+    steps += [one for result in standing if result.effect for one in result.effect.steps(statements, result)]
     if summed := {result.message_id for result in standing if result.status != PENDING}:
         messages = [{"messages": id_rows(dialect, summed)}]
         steps += [StatementStep(one, messages) for one in _sum_of_any(dialect)]
@@ -168,8 +170,8 @@ def _written(dialect: str) -> CompiledStatement:
         return CompiledStatement(_ended(dialect, given).returning(ours.id, ours.attempt, ours.next_attempt_at))
     event = (given.event_id, given.at, given.kind, given.data)
     told = (given.place, ours.next_attempt_at, ours.id, ours.message_id, ours.tenant_id, *event)
-    both = _ended(dialect, given).returning(*told).cte("written")
-    its, data = both.c, log.with_due(both.c.data, both.c.next_attempt_at)
+    its = _ended(dialect, given).returning(*told).cte("written").c
+    data = log.with_due(its.data, its.next_attempt_at)
     happened = select(its.event_id, its.tenant_id, its.message_id, its.id, its.at, its.kind, data)
     appended = log.from_rows(happened.where(its.event_id.is_not(None))).cte("appended")
     return CompiledStatement(select(its.place, its.next_attempt_at).add_cte(appended))
@@ -206,8 +208,8 @@ def cancel(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: b
 
     ``tests_only``: only if it is a test message.
     """
-    this = Delivery.message_id == message_id
-    return _by_hand(session, _Chosen(tenant_id, this, tests_only), _IDLE, _CANCELLED, Kind.CANCELLED)
+    message = _Chosen(tenant_id, Delivery.message_id == message_id, tests_only)
+    return _by_hand(session, message, _IDLE, _CANCELLED, Kind.CANCELLED)
 
 
 def cancel_all(

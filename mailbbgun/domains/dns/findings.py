@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from mailbbgun.domains.dns.records import PublicKey, key_name
 from mailbbgun.domains.keys import key_type
-from mailbbgun.domains.records import PublicKey, key_name
 
 OK, MISSING, WRONG, UNKNOWN = STATES = ("ok", "missing", "wrong", "unknown")
 DKIM, SPF, DMARC, MX, RETURN_PATH = ABOUT = ("dkim", "spf", "dmarc", "mx", "return_path")

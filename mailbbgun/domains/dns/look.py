@@ -11,9 +11,9 @@ from typing import TypeVar
 from uuid import UUID
 
 from mailbbgun.core.errors import ConfigurationError, Unavailable
-from mailbbgun.domains import findings
-from mailbbgun.domains.findings import Finding, MailHosts, Texts, Unanswered
-from mailbbgun.domains.records import PublicKey, key_name
+from mailbbgun.domains.dns import findings
+from mailbbgun.domains.dns.findings import Finding, MailHosts, Texts, Unanswered
+from mailbbgun.domains.dns.records import PublicKey, key_name
 from mailbbgun.relays.mx import NoAnswer, Resolver, lookup, texts
 from mailbbgun.smtp.outcome import Deferred
 

@@ -1,0 +1,82 @@
+"""Knows the domains whose mail is delivered here: for doors at RCPT, and for workers that choose a route."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import select, true
+
+from mailbbgun.core.errors import DatabaseUnavailable
+from mailbbgun.database.compiled import CompiledStatement
+from mailbbgun.database.db import Database
+from mailbbgun.domains.models import SendingDomain
+
+#: Seconds after which the domains are read again.
+FRESH_SECONDS = 0.25
+
+#: Seconds after a change until which a process may not know it. Who makes one waits for them, so that mail that
+#: is sent after its answer already takes the new way.
+SETTLING_SECONDS = 2 * FRESH_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDomain:
+    """A domain whose mail is delivered here: to mailboxes of its tenant.
+
+    ``for_all``: also mail that other tenants submit. Otherwise that leaves as any other, and comes back
+    by the MX port if the DNS says so: nobody gets others' mail by calling a domain his own.
+    """
+
+    name: str
+    tenant_id: UUID
+    for_all: bool
+
+
+_ALL = CompiledStatement(
+    select(SendingDomain.name, SendingDomain.tenant_id, SendingDomain.local_for_all).where(
+        SendingDomain.local == true()
+    ),
+    of_all_tenants=True,
+)
+
+
+class LocalDomains:
+    """The local domains of all tenants, as they were a moment ago (``FRESH_SECONDS``). Thread-safe.
+
+    While the database is away they stay as they were.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._reading = threading.Lock()
+        self._known: Mapping[str, LocalDomain] | None = None
+        self._asked = 0.0  # when the database was last asked; monotonic seconds
+
+    def of(self, domain: str) -> LocalDomain | None:
+        """Return the local domain of this name, which is in A-labels and lower case; None: it is not local.
+
+        Raises :class:`DatabaseUnavailable` if the domains have never been read.
+        """
+        known = self._known
+        if known is None or time.monotonic() - self._asked >= FRESH_SECONDS:
+            known = self._read(known)
+        return known.get(domain)
+
+    def _read(self, known: Mapping[str, LocalDomain] | None) -> Mapping[str, LocalDomain]:
+        """Read the domains, unless another thread does so now, and there are some that are known."""
+        if not self._reading.acquire(blocking=known is None):
+            assert known is not None  # else it would have waited
+            return known
+        try:
+            if self._known is not None and self._known is not known:
+                return self._known  # another thread has just read them
+            self._known = {row[0]: LocalDomain(*row) for row in self._database.find(_ALL, {})}
+        except DatabaseUnavailable:
+            if self._known is None:
+                raise
+        finally:
+            self._asked = time.monotonic()
+            self._reading.release()
+        return self._known

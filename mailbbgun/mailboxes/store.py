@@ -1,0 +1,140 @@
+"""Keeps mail in mailboxes: the destination of mail to local domains (``relays/local.py``)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Uuid, bindparam, false, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from mailbbgun.composing.reading import shown
+from mailbbgun.core.ids import new_id
+from mailbbgun.database.compiled import CompiledStatement, Statements, StatementStep
+from mailbbgun.database.db import Database, db_now
+from mailbbgun.domains.local import LocalDomains
+from mailbbgun.mailboxes.models import INBOX, MAILBOX_CONTENTS, MAILBOX_MESSAGES, MAILBOXES
+from mailbbgun.mailboxes.resolve import FoundMailbox, resolve
+from mailbbgun.services import Services
+from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, DeliveryIds, Outcome, Phase
+from mailbbgun.smtp.reply import Reply
+
+#: Octets of a mail from which on its content has a commit of its own, before the result's, which others share.
+LARGE = 65_536
+#: Characters of a subject that are kept.
+SUBJECT_SIZE = 1000
+
+STORED = Reply(250, "2.1.5", "stored in a mailbox here")
+
+#: Columns of a mail in a mailbox whose values the effect gives.
+_GIVEN = (
+    *("id", "tenant_id", "content_id", "delivery_id", "message_id", "mail_from", "rcpt_to", "subject", "sender"),
+    *("message_id_header", "size", "has_attachments"),
+)
+
+
+def trace(mail_from: str, rcpt_to: str) -> bytes:
+    """Return the fields before a mail that its delivery adds (RFC 5321 §4.4)."""
+    return f"Return-Path: <{mail_from}>\r\nDelivered-To: {rcpt_to}\r\n".encode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The effect of a delivery: a mail is in a mailbox.
+
+    ``content`` is the row of its bytes if that is not stored yet. Deliveries that share it may name it
+    several times.
+    """
+
+    mailbox_id: UUID
+    mail: Mapping[str, Any]
+    content: Mapping[str, Any] | None
+
+    def steps(self, statements: Statements, delivery: DeliveryIds) -> Sequence[StatementStep]:
+        """Return the statements that store the mail. A mailbox that was just deleted gets none."""
+        its = {"delivery_id": delivery.delivery_id, "message_id": delivery.message_id, "mailbox": self.mailbox_id}
+        step = StatementStep(_mail(statements.dialect), [{**self.mail, **its}])
+        if self.content is None:
+            return [step]
+        return [StatementStep(_content(statements.dialect), [self.content]), step]
+
+
+class MailboxStore:
+    """The destination of mail to local domains. Thread-safe."""
+
+    def __init__(self, services: Services, domains: LocalDomains | None = None) -> None:
+        self._database: Database = services.db
+        self._domains = domains or LocalDomains(services.db)
+
+    def takes(self, domain: str, tenant_id: UUID | None) -> bool:
+        """Return whether a domain is local, to mail of this tenant. See ``relays/local.py``."""
+        local = self._domains.of(domain)
+        return local is not None and (tenant_id is None or local.for_all or local.tenant_id == tenant_id)
+
+    def deliver(self, envelope: Envelope) -> Mapping[str, Outcome]:
+        """Find the mailbox of each recipient, and return the outcome that stores the mail there."""
+        raw = envelope.raw if isinstance(envelope.raw, bytes) else b"".join(envelope.raw.octets())
+        found = resolve(self._database, self._domains, envelope.recipients, len(raw))
+        outcomes: dict[str, Outcome] = {}
+        contents: dict[UUID, tuple[UUID, Mapping[str, Any] | None]] = {}
+        about = _about(raw)
+        for one, mailbox in found.items():
+            if not isinstance(mailbox, FoundMailbox):
+                kind = Bounced if mailbox.code >= 500 else Deferred
+                outcomes[one] = kind(mailbox, Phase.RCPT)
+                continue
+            if mailbox.tenant_id not in contents:
+                contents[mailbox.tenant_id] = self._content(mailbox.tenant_id, envelope.deliveries[one], raw)
+            content_id, content = contents[mailbox.tenant_id]
+            size = len(raw) + len(trace(envelope.mail_from, one))
+            mail = {"id": new_id(), "tenant_id": mailbox.tenant_id, "content_id": content_id, **about, "size": size}
+            mail |= {"mail_from": envelope.mail_from, "rcpt_to": one}
+            outcomes[one] = Delivered(STORED, effect=Stored(mailbox.id, mail, content))
+        return outcomes
+
+    def _content(self, tenant_id: UUID, delivery_id: UUID, raw: bytes) -> tuple[UUID, Mapping[str, Any] | None]:
+        """Return the id of a new content, and its row, which the effect is to store; None if that is done."""
+        identifier = new_id()
+        content = {"id": identifier, "tenant_id": tenant_id, "delivery_id": delivery_id, "raw": raw}
+        content["created_at"] = datetime.now(UTC)
+        if len(raw) < LARGE:
+            return identifier, content
+        self._database.commit([StatementStep(_content(self._database.dialect), [content])])
+        return identifier, None
+
+
+def _about(raw: bytes) -> dict[str, Any]:
+    """Return the columns about a mail that its header decides."""
+    sender, subject, message_id_header, has_attachments = shown(raw)
+    return {
+        "subject": subject[:SUBJECT_SIZE],
+        "sender": str(sender) if sender.address else sender.name,
+        "message_id_header": message_id_header,
+        "has_attachments": has_attachments,
+    }
+
+
+@cache
+def _content(dialect: str) -> CompiledStatement:
+    """Return the statement that stores a content, unless it is there."""
+    columns = ("id", "tenant_id", "delivery_id", "created_at", "raw")
+    values = {name: bindparam(name, type_=MAILBOX_CONTENTS.c[name].type) for name in columns}
+    inserting = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return CompiledStatement(inserting(MAILBOX_CONTENTS).values(values).on_conflict_do_nothing())
+
+
+@cache
+def _mail(dialect: str) -> CompiledStatement:
+    """Return the statement that stores a mail, if its mailbox still exists. It waits for a delete of that."""
+    values: dict[str, Any] = {name: bindparam(name, type_=MAILBOX_MESSAGES.c[name].type) for name in _GIVEN}
+    values |= {"mailbox_id": MAILBOXES.c.id, "folder": literal(INBOX), "received_at": db_now()}
+    values |= {"read": false(), "flagged": false()}
+    there = select(*values.values()).where(MAILBOXES.c.id == bindparam("mailbox", type_=Uuid()))
+    inserting = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    statement = inserting(MAILBOX_MESSAGES).from_select(
+        list(values), there.with_for_update(read=True, key_share=True), include_defaults=False
+    )
+    return CompiledStatement(statement.on_conflict_do_nothing())
