@@ -24,6 +24,7 @@ class Scope(StrEnum):
     ALERTS = "alerts"  # rules, incidents and their notices
     LICENCES = "licences"
     FILES = "files"  # shared files
+    MAILBOXES = "mailboxes"  # mailboxes of local domains, and the mail in them
     ADMIN = "admin"  # all tenants and all keys
 
 
