@@ -40,6 +40,7 @@ from mailbbgun.licences import api as licences
 from mailbbgun.licences.limit import PublicRequests
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.mailbox_messages import api as mailbox_messages
+from mailbbgun.mailboxes import api as mailboxes
 from mailbbgun.messages import api as messages
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.metrics import api as metrics_api
@@ -90,6 +91,7 @@ ROOMS = (
     slack_accounts,
     domains,
     mailbox_messages,
+    mailboxes,
     webhooks,
     alerts,
     licences,

@@ -26,7 +26,8 @@ async def opened(context: WorkerContext, transaction: Transaction) -> AsyncItera
     async def envelope(raw: Raw) -> Envelope:
         to = tuple(one.address for one in transaction.claims)
         ids = {one.address: one.delivery_id for one in transaction.claims}
-        unsigned = Envelope(transaction.mail_from, to, raw, transaction.smtputf8, deliveries=ids)
+        repeated = any(one.claim_number > 1 for one in transaction.claims)
+        unsigned = Envelope(transaction.mail_from, to, raw, transaction.smtputf8, deliveries=ids, repeated=repeated)
         return unsigned if context.domain_keys.none else await _signed(context, transaction, unsigned)
 
     if transaction.raw is not None:

@@ -33,6 +33,10 @@ class LocalDomain:
     tenant_id: UUID
     for_all: bool
 
+    def takes_from(self, tenant_id: UUID) -> bool:
+        """Return whether mail that this tenant submits is delivered here."""
+        return self.for_all or self.tenant_id == tenant_id
+
 
 _ALL = CompiledStatement(
     select(SendingDomain.name, SendingDomain.tenant_id, SendingDomain.local_for_all).where(

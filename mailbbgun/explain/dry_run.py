@@ -18,7 +18,7 @@ from mailbbgun.core.errors import InvalidInput
 from mailbbgun.core.ids import new_id
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.explain.authentication import authentication
-from mailbbgun.explain.facts import ACCOUNTS, CATCHER, MX, Way
+from mailbbgun.explain.facts import ACCOUNTS, CATCHER, LOCAL, MX, Way
 from mailbbgun.explain.ways import ways_of
 from mailbbgun.queues.lanes import lane_of
 from mailbbgun.safety.examine import Examination, Judged, Rules
@@ -125,6 +125,8 @@ def _why(way: Way, author: str) -> str:
     """Say why the mail would leave that way."""
     if way.kind == CATCHER:
         return "The mail catcher takes it: a test key sends it, or SMTP_URL names the catcher."
+    if way.kind == LOCAL:
+        return "The recipient's domain is local: the mail is kept in a mailbox here."
     if way.kind == MX:
         return "The tenant has no SMTP account, and SMTP_URL is mx:, so it goes straight to the recipient's MX."
     if way.kind != ACCOUNTS:

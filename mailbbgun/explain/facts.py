@@ -8,8 +8,8 @@ from uuid import UUID
 from mailbbgun.messages.status import PENDING
 
 #: How a message leaves: by accounts of its tenant, to the catcher, to the server of SMTP_URL, to each domain's MX,
-#: or to Slack.
-ACCOUNTS, CATCHER, SERVER, MX, SLACK = KINDS = ("accounts", "catcher", "server", "mx", "slack")
+#: to Slack, or not at all: to a mailbox here.
+ACCOUNTS, CATCHER, SERVER, MX, SLACK, LOCAL = KINDS = ("accounts", "catcher", "server", "mx", "slack", "local")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

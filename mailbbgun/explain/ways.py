@@ -4,7 +4,8 @@ from collections.abc import Callable
 from uuid import UUID
 
 from mailbbgun.database.db import Database
-from mailbbgun.explain.facts import ACCOUNTS, CATCHER, MX, SERVER, SLACK, AccountFacts, Way
+from mailbbgun.domains.local import LocalDomains
+from mailbbgun.explain.facts import ACCOUNTS, CATCHER, LOCAL, MX, SERVER, SLACK, AccountFacts, Way
 from mailbbgun.relays.slack.medium import SLACK_PREFIX
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
@@ -20,8 +21,16 @@ Ways = Callable[[str, str], Way]
 
 def ways_of(services: Services, tenant_id: UUID, *, test: bool) -> Ways:
     """Return a function that finds the ways of a tenant's messages. Raises :class:`DatabaseUnavailable`."""
-    mail = _ways_of_mail(services, tenant_id, test=test)
-    return lambda sender, address: Way(SLACK) if sender.startswith(SLACK_PREFIX) else mail(sender, address)
+    mail, domains = _ways_of_mail(services, tenant_id, test=test), LocalDomains(services.db)
+
+    def way(sender: str, address: str) -> Way:
+        if sender.startswith(SLACK_PREFIX):
+            return Way(SLACK)
+        local = None if test else domains.of(address.rpartition("@")[2].lower())
+        here = local is not None and local.takes_from(tenant_id)
+        return Way(LOCAL) if here else mail(sender, address)
+
+    return way
 
 
 def _ways_of_mail(services: Services, tenant_id: UUID, *, test: bool) -> Ways:

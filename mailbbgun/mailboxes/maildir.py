@@ -7,8 +7,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 #: Seconds after which a file in tmp/ is taken for abandoned: the number of the Maildir convention.
 DRAFT_SECONDS = 36 * 3600
@@ -16,6 +17,8 @@ DRAFT_SECONDS = 36 * 3600
 #: The folder is listed again when a hundredth of either bound was added. Listing 10,000 files takes
 #: 35 ms.
 LIST_FRACTION = 100
+
+FOLDERS = ("tmp", "new", "cur")
 
 log = logging.getLogger("mailbbgun.maildir")
 
@@ -44,7 +47,7 @@ class Maildir:
 
     def make(self) -> None:
         """Create the folders that are missing. Raises ``OSError``."""
-        for name in ("tmp", "new", "cur"):
+        for name in FOLDERS:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     def keep(self, content: bytes) -> Path:
@@ -66,20 +69,9 @@ class Maildir:
 
     def _keep(self, content: bytes) -> Path:
         seconds, fraction = divmod(time.time_ns(), 1_000_000_000)
-        name = f"{seconds}.M{fraction // 1000:06}P{os.getpid()}Q{next(self._numbers)}.{self._host}"
-        draft, final = self.folder / "tmp" / name, self.folder / "new" / name
-        try:
-            with open(draft, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.rename(final)
-        except OSError:
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
-            raise
-        _sync_folder(final.parent)
-        return final
+        return store(
+            self.folder, f"{seconds}.M{fraction // 1000:06}P{os.getpid()}Q{next(self._numbers)}.{self._host}", [content]
+        )
 
     def _listing_due(self, size: int) -> bool:
         with self._counting:
@@ -106,6 +98,26 @@ class Maildir:
                     Path(path).unlink(missing_ok=True)
         except OSError as error:
             log.error("maildir_not_trimmed", extra={"why": error})
+
+
+def store(folder: Path, name: str, pieces: Iterable[bytes]) -> Path:
+    """Write a message into a Maildir and return its file, which appears complete or not at all.
+
+    A file in ``new`` with this name is replaced. Raises ``OSError``.
+    """
+    draft, final = folder / "tmp" / f"{name}.{uuid4().hex}", folder / "new" / name
+    try:
+        with open(draft, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(final)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+    _sync_folder(final.parent)
+    return final
 
 
 def _files(folder: Path) -> Iterator[tuple[int, int, str]]:

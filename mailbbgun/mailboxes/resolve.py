@@ -4,12 +4,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailbbgun.database.db import Database
 from mailbbgun.domains.local import LocalDomains
-from mailbbgun.mailboxes.models import LocalMailbox, MailboxAlias, MailboxMessage
+from mailbbgun.mailboxes import repo
+from mailbbgun.mailboxes.models import LocalMailbox, MailboxAlias
 from mailbbgun.smtp.reply import Reply
 
 #: Addresses of one statement, at most.
@@ -103,7 +104,7 @@ def _refused(session: Session, tenant_id: UUID, mailboxes: Mapping[UUID, FoundMa
     limited = [one for one in mailboxes.values() if one.quota_bytes is not None or one.quota_messages is not None]
     if not limited:
         return {}
-    used = _used(session, tenant_id, [one.id for one in limited])
+    used = repo.used(session, tenant_id, [one.id for one in limited])
     refused = {}
     for one in limited:
         count, octets = used.get(one.id, (0, 0))
@@ -114,12 +115,3 @@ def _refused(session: Session, tenant_id: UUID, mailboxes: Mapping[UUID, FoundMa
         ):
             refused[one.id] = FULL
     return refused
-
-
-def _used(session: Session, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, tuple[int, int]]:
-    """Return how many messages, and how many octets, mailboxes have; those without mail are left out."""
-    its = (MailboxMessage.tenant_id == tenant_id, MailboxMessage.mailbox_id.in_(ids))
-    sums = select(MailboxMessage.mailbox_id, func.count(), func.sum(MailboxMessage.size)).where(*its)
-    return {
-        one: (count, int(octets)) for one, count, octets in session.execute(sums.group_by(MailboxMessage.mailbox_id))
-    }

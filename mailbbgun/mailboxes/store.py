@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from mailbbgun.core.ids import new_id
 from mailbbgun.database.compiled import CompiledStatement, Statements, StatementStep
 from mailbbgun.database.db import Database, db_now
 from mailbbgun.domains.local import LocalDomains
+from mailbbgun.mailboxes import maildirs
 from mailbbgun.mailboxes.models import INBOX, MAILBOX_CONTENTS, MAILBOX_MESSAGES, MAILBOXES
 from mailbbgun.mailboxes.resolve import FoundMailbox, resolve
 from mailbbgun.services import Services
@@ -68,11 +70,12 @@ class MailboxStore:
     def __init__(self, services: Services, domains: LocalDomains | None = None) -> None:
         self._database: Database = services.db
         self._domains = domains or LocalDomains(services.db)
+        self._root = Path(services.settings.MAILDIR_ROOT) if services.settings.MAILDIR_ROOT else None
 
     def takes(self, domain: str, tenant_id: UUID | None) -> bool:
         """Return whether a domain is local, to mail of this tenant. See ``relays/local.py``."""
         local = self._domains.of(domain)
-        return local is not None and (tenant_id is None or local.for_all or local.tenant_id == tenant_id)
+        return local is not None and (tenant_id is None or local.takes_from(tenant_id))
 
     def deliver(self, envelope: Envelope) -> Mapping[str, Outcome]:
         """Find the mailbox of each recipient, and return the outcome that stores the mail there."""
@@ -92,6 +95,10 @@ class MailboxStore:
             size = len(raw) + len(trace(envelope.mail_from, one))
             mail = {"id": new_id(), "tenant_id": mailbox.tenant_id, "content_id": content_id, **about, "size": size}
             mail |= {"mail_from": envelope.mail_from, "rcpt_to": one}
+            if self._root is not None:
+                pieces = (trace(envelope.mail_from, one), raw)
+                its = envelope.deliveries[one]
+                maildirs.write(self._root, mailbox.address, its, pieces, repeated=envelope.repeated)
             outcomes[one] = Delivered(STORED, effect=Stored(mailbox.id, mail, content))
         return outcomes
 

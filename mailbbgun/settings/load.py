@@ -64,6 +64,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         if name == "VAR":
             checked["VAR"] = paths.of_folder(checked["VAR"], PROJECT)
     checked["SMTP_CA_FILE"] = paths.of_file("SMTP_CA_FILE", checked["SMTP_CA_FILE"], PROJECT)
+    checked["MAILDIR_ROOT"] = paths.of_file("MAILDIR_ROOT", checked["MAILDIR_ROOT"], PROJECT)
     checked["DATABASE_URL"] = paths.of_database(_with_driver(checked["DATABASE_URL"]), PROJECT)
     settings = Settings(**checked)
     _check_contents(settings)

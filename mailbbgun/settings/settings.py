@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mailbbgun.settings.derived import Derived
-from mailbbgun.settings.parts.licences import LicenceSettings
+from mailbbgun.settings.parts.mailboxes import MailboxSettings
 from mailbbgun.settings.timeouts import SMTPTimeouts
 from mailbbgun.settings.values import setting as _setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Derived, LicenceSettings):
+class Settings(Derived, MailboxSettings):
     """Every setting of the service. Times are seconds, sizes are bytes."""
 
     VAR: str = _setting(

@@ -32,7 +32,8 @@ class Envelope:
     `smtputf8` permits addresses and a header outside ASCII (RFC 6531); a transaction asks for the
     extension only if it needs it. A recipient given twice gets the message once. `sign` is given the header
     as this server gets it, and returns the fields to put before it (DKIM, RFC 6376): it signs last,
-    after any rewriting. `deliveries` has the id of each recipient's delivery, for a relay that delivers here.
+    after any rewriting. For a relay that delivers here, `deliveries` has the id of each recipient's
+    delivery, and `repeated` says whether one of them may have been tried before.
     """
 
     mail_from: str
@@ -41,6 +42,7 @@ class Envelope:
     smtputf8: bool = False
     sign: Callable[[bytes], bytes] | None = field(default=None, repr=False)
     deliveries: Mapping[str, UUID] = field(default_factory=dict, repr=False, compare=False)
+    repeated: bool = True
 
 
 def path(address: str, smtputf8: bool, phase: Phase) -> bytes:

@@ -24,6 +24,7 @@ from mailbbgun.events.changes import circuits, holding
 from mailbbgun.events.storage import partitions
 from mailbbgun.files import expire as shared_files
 from mailbbgun.limits import duplicates
+from mailbbgun.mailboxes.expire import forget_contents
 from mailbbgun.messages import repo
 from mailbbgun.messages.retention import Retention
 from mailbbgun.routing.circuit_breaker import Opened
@@ -116,6 +117,7 @@ class Periodic:
                 Task(float(settings.SWEEP_SECONDS), self._sweep, "sweep"),
                 Task(60.0, self._forget_expired),
                 Task(600.0, self._forget_addresses),
+                Task(600.0, partial(forget_contents, db)),
             ],
             # Alerts tell of trouble, so what is in trouble must not hold them up.
             "alerts": [

@@ -2,6 +2,13 @@
 
 ROUTES = {
     ("/messages", "post"),
+    ("/mailboxes", "get"),
+    ("/mailboxes", "post"),
+    ("/mailboxes/{address}", "delete"),
+    ("/mailboxes/{address}", "get"),
+    ("/mailboxes/{address}", "patch"),
+    ("/mailboxes/{address}/aliases", "post"),
+    ("/mailboxes/{address}/aliases/{alias}", "delete"),
     ("/messages", "get"),
     ("/messages/{message_id}", "get"),
     ("/messages/{message_id}", "delete"),

@@ -47,6 +47,13 @@ class Owner:
         added = door.ask("POST", "/domains", self.key["key"], json={"name": f"{SECRET}.{name}.test"})
         assert added.status_code == 201, added.text
         self.domain = added.json()
+        local = f"{SECRET}.local.{name}.test"
+        assert door.ask("POST", "/domains", self.key["key"], json={"name": local, "local": True}).status_code == 201
+        self.mailbox, self.alias = f"{SECRET}@{local}", f"alias@{local}"
+        made = door.ask("POST", "/mailboxes", self.key["key"], json={"address": self.mailbox})
+        assert made.status_code == 201, made.text
+        body = {"address": self.alias}
+        assert door.ask("POST", f"/mailboxes/{self.mailbox}/aliases", self.key["key"], json=body).status_code == 201
         hook = {"url": f"https://{SECRET}.{name}.test/", "description": SECRET}
         listening = door.ask("POST", "/webhooks", self.key["key"], json=hook)
         assert listening.status_code == 201, listening.text
@@ -71,6 +78,8 @@ class Owner:
             "called": self.template,
             "number": "1",
             "domain": self.domain["id"],
+            "address": self.mailbox,
+            "alias": self.alias,
             "webhook_id": self.webhook,
             "alert_id": self.alert,
             "licence_id": self.licence,
