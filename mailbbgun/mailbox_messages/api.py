@@ -66,7 +66,7 @@ def show(how: dict[str, bool], address: str, mail_id: UUID) -> Any:
     Its `read` does not change by this.
     """
     one, raw = _with_bytes(address, mail_id)
-    return shown.details(one, raw, lambda index: _address(address, mail_id, index), remote=how["remote"])
+    return shown.details(one, raw, lambda number: _address(address, mail_id, number), remote=how["remote"])
 
 
 @blueprint.route("/mailboxes/<string:address>/messages/<uuid:mail_id>/raw")
@@ -79,17 +79,17 @@ def download(address: str, mail_id: UUID) -> Response:
     return _sent(raw, f"{mail_id}.eml", "message/rfc822")
 
 
-@blueprint.route("/mailboxes/<string:address>/messages/<uuid:mail_id>/attachments/<int:index>")
+@blueprint.route("/mailboxes/<string:address>/messages/<uuid:mail_id>/attachments/<int:number>")
 @blueprint.response(200, _BINARY, content_type="application/octet-stream", description="The file, as a download.")
 @blueprint.alt_response(404, description="No such mailbox or mail, or the mail has no such file.")
 @needs(Scope.MAILBOXES)
-def attachment(address: str, mail_id: UUID, index: int) -> Response:
+def attachment(address: str, mail_id: UUID, number: int) -> Response:
     """Download a file of a mail"""
     _one, raw = _with_bytes(address, mail_id)
-    found = content(raw, index)
+    found = content(raw, number)
     if found is None:
         raise NotFound("The mail has no such attachment.")
-    name = found.attachment.filename or f"attachment-{index}"
+    name = found.attachment.filename or f"attachment-{number}"
     return _sent(found.data, name, found.attachment.content_type)
 
 
@@ -129,8 +129,8 @@ def _with_bytes(address: str, mail_id: UUID) -> tuple[MailboxMessage, bytes]:
         return one, repo.raw(session, one)
 
 
-def _address(address: str, mail_id: UUID, index: int) -> str:
-    return address_of("mailbox_messages.attachment", address=address, mail_id=mail_id, index=index)
+def _address(address: str, mail_id: UUID, number: int) -> str:
+    return address_of("mailbox_messages.attachment", address=address, mail_id=mail_id, number=number)
 
 
 def _sent(data: bytes, filename: str, content_type: str) -> Response:

@@ -9,12 +9,12 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, case, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.core.errors import NotFound
+from mailbbgun.core.errors import InvalidInput, NotFound
+from mailbbgun.mailboxes import repo as mailboxes
+from mailbbgun.mailboxes.edit import address_of, missing
 from mailbbgun.mailboxes.models import (
     INBOX,
     MAILBOX_MESSAGES,
-    LocalMailbox,
-    MailboxAlias,
     MailboxContent,
     MailboxMessage,
 )
@@ -49,20 +49,15 @@ class FolderCount(NamedTuple):
 
 
 def mailbox_id(session: Session, tenant_id: UUID, called: str) -> UUID:
-    """Return the id of a tenant's mailbox by its address, an alias, or that id. Raises :class:`NotFound`."""
-    its = LocalMailbox.address == called.strip().lower()
-    if "@" not in called:
-        try:
-            its = LocalMailbox.id == UUID(called)
-        except ValueError:
-            raise NotFound("There is no such mailbox.") from None
-    found = session.scalar(select(LocalMailbox.id).where(LocalMailbox.tenant_id == tenant_id, its))
+    """Return the id of a tenant's mailbox by its address or that id. Raises :class:`NotFound`."""
+    try:
+        wanted: str | UUID = address_of(called) if "@" in called else UUID(called)
+    except (ValueError, InvalidInput):
+        raise missing() from None
+    found = mailboxes.mailbox(session, tenant_id, wanted)
     if found is None:
-        alias = (MailboxAlias.tenant_id == tenant_id, MailboxAlias.address == called.strip().lower())
-        found = session.scalar(select(MailboxAlias.mailbox_id).where(*alias))
-    if found is None:
-        raise NotFound("There is no such mailbox.")
-    return found
+        raise missing()
+    return found.id
 
 
 def page(session: Session, wanted: WantedMail) -> tuple[Sequence[MailboxMessage], int, UUID | None]:

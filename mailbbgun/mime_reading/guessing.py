@@ -45,7 +45,8 @@ _ARABIC = "اليمنرتوبةعدسفهكقأحجذهىء"
 _GREEK = "αοιετσνηυρπκμλάίόέήώύςδγ"
 _THAI = "านรกเอมงลวตทสยคดบปหพะแไ่้ีั็ิข"
 _LATIN = "éèàêçùôîâëïœäöüßÄÖÜåæøØÅÆñáíóúãõÁÉÓÚÍ¿¡€’“”–—…«»°£©®·• "
-_CENTRAL = "íáéěýřščžóůúöüąęłőśżćńźťďňűäßôľĺŕČŠŽŘŁŚŻÁÉÍ€„”“’–—…"
+_CENTRAL = ("íáéěýřšžčůúóťďňäôľĺŕ", "ąęłóśżćńź", "áéőöóüíúű")  # Czech and Slovak, Polish, Hungarian
+_MARKS = "€„”“’–—…"
 _TURKISH = "ışüğçöİÇĞÖŞÜâî€’“”–—…"
 
 
@@ -81,8 +82,7 @@ _CANDIDATES = (
     _Candidate("cp1253", _GREEK, _of("\u0384-\u03ce“”‘’–—…«»€")),
     _Candidate("cp874", _THAI, _of("\u0e01-\u0e5b“”‘’–—…")),
     _Candidate("cp1252", _LATIN, _of("\u00a0-\u00ff€‚„…‘’“”–—™œŒšŠžŽŸ•"), latin=True),
-    _Candidate("cp1250", _CENTRAL, _EASTERN, latin=True),
-    _Candidate("iso8859-2", _CENTRAL, _EASTERN, latin=True),
+    *(_Candidate(codec, one + _MARKS, _EASTERN, latin=True) for codec in ("cp1250", "iso8859-2") for one in _CENTRAL),
     _Candidate("cp1254", _TURKISH, _of("\u00c0-\u00ffğıİşŞĞ€‘’“”–—…"), latin=True),
 )
 
@@ -120,8 +120,8 @@ def _score(sample: bytes, candidate: _Candidate) -> float:
             number += 1
             worth += _worth(one, before, candidate)
         before = one
-    # The last character of the sample may be cut.
-    return worth / (number or 1)
+    # Of two languages of the same letters, the one that more people write.
+    return worth / (number or 1) - (0.05 if candidate.latin and candidate.codec != "cp1252" else 0)
 
 
 def _worth(one: str, before: str, candidate: _Candidate) -> float:
