@@ -7,7 +7,7 @@ and no faster, and what a mail may cost is bounded (``mail``). What could not be
 
 Files: ``read`` is the work. ``mail`` has the values and the bounds. ``parts`` finds the parts in the
 bytes; ``shown`` tells body from attachments. ``words`` decodes header fields, ``parameters`` those with
-parameters, ``correspondents`` addresses. ``transfer`` undoes base64 and quoted-printable, ``charsets``
-makes text of bytes, ``guessing`` finds a charset nobody named; ``flowed`` joins paragraphs.
+parameters, ``correspondents`` addresses. ``transfer`` undoes base64 and quoted-printable, and joins
+lines that flow; ``charsets`` makes text of bytes, ``guessing`` finds a charset nobody named.
 ``balanced`` and ``safe_html`` make HTML harmless.
 """

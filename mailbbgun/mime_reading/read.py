@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 from mailbbgun.mime_reading.charsets import decoded
 from mailbbgun.mime_reading.correspondents import correspondents
-from mailbbgun.mime_reading.flowed import unflowed
 from mailbbgun.mime_reading.mail import HTML_BYTES, TEXT_BYTES, Problems, ReadAttachment, ReadMail
 from mailbbgun.mime_reading.parameters import filename, safe_name
 from mailbbgun.mime_reading.parts import Part, header, parts
 from mailbbgun.mime_reading.safe_html import safe_html
 from mailbbgun.mime_reading.shown import disposed, shown
-from mailbbgun.mime_reading.transfer import named, undone
+from mailbbgun.mime_reading.transfer import named, undone, unflowed
 from mailbbgun.mime_reading.words import field_text
 
 

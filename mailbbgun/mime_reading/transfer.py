@@ -1,4 +1,7 @@
-"""Undoing transfer encodings (RFC 2045 §6), also where they are broken. Pure."""
+"""Undoing what was done to a text for its way. Pure.
+
+That is its transfer encoding (RFC 2045 §6), also where it is broken, and lines that flow (RFC 3676).
+"""
 
 import binascii
 import re
@@ -12,6 +15,8 @@ _PADDING = re.compile(rb"=++")
 #: Pieces of base64 that each have padding, at most. Of what follows, one more is decoded.
 _PIECES = 1_000
 _PLAIN = {"", "7bit", "8bit", "binary", "7-bit", "8-bit", "7bits", "8bits", "none"}
+#: Lines that are joined into one paragraph, at most.
+_LINES = 10_000
 _WORD = re.compile(r"[a-z0-9-]+")
 
 
@@ -58,3 +63,36 @@ def _quads(bare: bytes) -> bytes:
     if len(bare) % 4 == 1:
         bare = bare[:-1]
     return binascii.a2b_base64(bare + b"=" * (-len(bare) % 4))
+
+
+def unflowed(text: str, *, delete_space: bool) -> str:
+    """Return text with its flowed lines joined and its space-stuffing undone.
+
+    A line that ends with a space goes on in the next line of the same quote depth (§4.1). With
+    ``delete_space`` (DelSp=yes, §4.2) that space is no part of the text. Quoted paragraphs get their
+    marks and one space before them (§4.5).
+    """
+    done: list[str] = []
+    paragraph: list[str] = []
+    depth = 0
+
+    def end() -> None:
+        if paragraph:
+            done.append((">" * depth + " " if depth else "") + "".join(paragraph))
+            paragraph.clear()
+
+    for line in text.split("\n"):
+        content = line.lstrip(">")
+        now = len(line) - len(content)
+        content = content.removeprefix(" ")
+        # A signature's mark is never joined to anything (§4.3).
+        signature = content == "-- "
+        if paragraph and (now != depth or signature or len(paragraph) >= _LINES):
+            end()
+        depth = now
+        flows = content.endswith(" ") and not signature
+        paragraph.append(content[:-1] if flows and delete_space else content)
+        if not flows:
+            end()
+    end()
+    return "\n".join(done)
