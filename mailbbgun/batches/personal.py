@@ -204,6 +204,7 @@ def _columns(given: GivenBatch, draft: Draft, caller: Caller, now: datetime) -> 
         "tenant_id": caller.tenant_id,
         "key_id": caller.key_id,
         "test": caller.tests_only,
+        "received": False,
         "created_at": now,
         "sender": str(draft.sender),
         "mail_from": draft.mail_from,

@@ -1,6 +1,7 @@
-"""Deletes the bytes of mail that is in no mailbox any more: a worker does this now and then."""
+"""Deletes the bytes of mail that is in no mailbox any more. A worker does this, a few at a time."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from sqlalchemy import and_, delete, exists, select
 
@@ -9,22 +10,34 @@ from mailbbgun.mailboxes.models import MAILBOX_CONTENTS, MAILBOX_MESSAGES
 from mailbbgun.messages.models import DELIVERIES
 from mailbbgun.messages.status import PENDING
 
-#: Contents of one commit.
-BATCH = 100
+#: Contents that one turn looks at. It reads no mail.
+LOOKED_AT = 1000
 #: So long a content stays in any case: the result that needs it may not be committed yet.
 KEPT = timedelta(days=1)
 
+_FIRST = UUID(int=0)
 
-def forget_contents(database: Database) -> int:
-    """Delete some contents that no mail needs, and no pending delivery; return how many.
 
-    Raises :class:`DatabaseUnavailable`.
-    """
-    contents, mail, deliveries = MAILBOX_CONTENTS.c, MAILBOX_MESSAGES.c, DELIVERIES.c
-    needed = exists().where(mail.content_id == contents.id)
-    coming = exists().where(and_(deliveries.id == contents.delivery_id, deliveries.status == PENDING))
-    old = contents.created_at < datetime.now(UTC) - KEPT
-    found = select(contents.id).where(old, ~needed, ~coming).order_by(contents.created_at).limit(BATCH)
-    with database.write() as session:
-        gone = delete(MAILBOX_CONTENTS).where(contents.id.in_(found), ~needed).returning(contents.id)
-        return len(session.scalars(gone).all())
+class UnusedContents:
+    """Goes through all contents in the order of their ids, again and again."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._after = _FIRST
+
+    def forget(self) -> int:
+        """Delete, of the next contents, those that no mail needs and no pending delivery; return how many.
+
+        Raises :class:`DatabaseUnavailable`.
+        """
+        contents, mail, deliveries = MAILBOX_CONTENTS.c, MAILBOX_MESSAGES.c, DELIVERIES.c
+        old = contents.created_at < datetime.now(UTC) - KEPT
+        next_ones = select(contents.id).where(contents.id > self._after, old).order_by(contents.id).limit(LOOKED_AT)
+        needed = exists().where(mail.content_id == contents.id)
+        coming = exists().where(and_(deliveries.id == contents.delivery_id, deliveries.status == PENDING))
+        with self._database.write() as session:
+            found = session.scalars(next_ones).all()
+            gone = delete(MAILBOX_CONTENTS).where(contents.id.in_(found), ~needed, ~coming).returning(contents.id)
+            forgotten = len(session.scalars(gone).all())
+        self._after = found[-1] if len(found) == LOOKED_AT else _FIRST
+        return forgotten

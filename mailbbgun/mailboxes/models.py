@@ -59,7 +59,6 @@ class MailboxContent(Owned, Base):
     """
 
     __tablename__ = "mailbox_contents"
-    __table_args__ = (Index("ix_mailbox_contents_created_at", "created_at"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     #: The delivery that it was stored for, or one of several.

@@ -24,7 +24,7 @@ from mailbbgun.events.changes import circuits, holding
 from mailbbgun.events.storage import partitions
 from mailbbgun.files import expire as shared_files
 from mailbbgun.limits import duplicates
-from mailbbgun.mailboxes.expire import forget_contents
+from mailbbgun.mailboxes.expire import UnusedContents
 from mailbbgun.messages import repo
 from mailbbgun.messages.retention import Retention
 from mailbbgun.routing.circuit_breaker import Opened
@@ -91,6 +91,7 @@ class Periodic:
         self._watch = LoopWatch(loop, services.settings.LEASE_SECONDS)
         self._hints_lost = hints_lost
         self._told: dict[UUID, Opened] = {}  # open circuits of accounts, as the database has them
+        self._contents = UnusedContents(services.db)
         self._expired = replay.Expired(services.db, services.settings)
         self._alerts = Evaluator(services.db, services.settings.var, services.settings.ALERT_SECONDS, stop.is_set)
         self._notices = Sender(services, stop.is_set)
@@ -117,7 +118,6 @@ class Periodic:
                 Task(float(settings.SWEEP_SECONDS), self._sweep, "sweep"),
                 Task(60.0, self._forget_expired),
                 Task(600.0, self._forget_addresses),
-                Task(600.0, partial(forget_contents, db)),
             ],
             # Alerts tell of trouble, so what is in trouble must not hold them up.
             "alerts": [
@@ -253,7 +253,8 @@ class Periodic:
                 more = batches.forget_old(session, days) == batches.FORGOTTEN
 
     def _forget_expired(self) -> None:
-        """Forget expired idempotency keys, suppressions and claims on mail."""
+        """Forget expired idempotency keys, suppressions and claims on mail, and the bytes of deleted mail."""
+        self._contents.forget()
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
             with self._services.db.write() as session:

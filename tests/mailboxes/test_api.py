@@ -6,10 +6,11 @@ from uuid import UUID
 
 import pytest
 import requests
-from sqlalchemy import insert
+from sqlalchemy import func, insert, select, update
 
 from mailbbgun.core.ids import new_id
 from mailbbgun.domains.local import LocalDomains
+from mailbbgun.mailboxes.expire import KEPT, UnusedContents
 from mailbbgun.mailboxes.models import MAILBOX_CONTENTS, MAILBOX_MESSAGES
 from mailbbgun.mailboxes.resolve import FoundMailbox, names, resolve
 from tests.tenants.conftest import Locked, code, opened
@@ -136,6 +137,25 @@ def test_a_domain_becomes_local_and_is_no_longer(locked):
     assert others.ask("POST", "/domains", name="comes.test", local=True).status_code == 201
     assert code(ours.ask("PATCH", "/domains/comes.test", local=True)) == (409, "conflict")
     assert ours.where("ann") == ["550 5.1.1"]  # the mailbox of the former owner gets none of the new one's mail
+
+
+def test_the_bytes_of_deleted_mail_are_deleted_after_a_day_and_others_stay(locked):
+    ours = Tenant(locked, "bytes")
+    db, mailbox, kept = locked.services.db, ours.add("ann"), ours.add("bob")
+    for one in (mailbox, kept):
+        fill(ours, one, 1)
+    own = MAILBOX_CONTENTS.c.tenant_id == UUID(ours.id)
+
+    def left() -> int:
+        UnusedContents(db).forget()
+        with db.read() as session:
+            return session.scalar(select(func.count()).select_from(MAILBOX_CONTENTS).where(own))
+
+    assert ours.ask("DELETE", "/mailboxes/ann@bytes.test").status_code == 204
+    assert left() == 2
+    with db.write() as session:
+        session.execute(update(MAILBOX_CONTENTS).where(own).values(created_at=datetime.now(UTC) - 2 * KEPT))
+    assert left() == 1
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,6 @@ def _create_mail() -> None:
         sa.Column("raw", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mailbox_contents")),
     )
-    op.create_index("ix_mailbox_contents_created_at", "mailbox_contents", ["created_at"])
     op.create_table(
         "mailbox_messages",
         sa.Column("id", sa.Uuid(), nullable=False),
