@@ -99,9 +99,12 @@ def change(wanted: dict[str, Any], domain: str) -> Any:
     """Deliver the mail of a domain here from now on, or no more"""
     services = provided(Services)
     with services.db.write(caller().tenant_id) as session:
-        edit.make_local(session, _own(session, domain), _locality(wanted["local"]))
+        found = _own(session, domain)
+        if wanted:
+            edit.make_local(session, found, _locality(wanted["local"]))
         answer = edit.details(session, services.settings, _found(session, domain))
-    time.sleep(SETTLING_SECONDS)
+    if wanted:
+        time.sleep(SETTLING_SECONDS)
     return answer
 
 

@@ -29,7 +29,7 @@ class NewDomain(Schema):
 class Change(Schema):
     """The body of a request to change a sending domain."""
 
-    local = fields.Boolean(required=True, truthy={True}, falsy={False}, metadata=_LOCAL)
+    local = fields.Boolean(truthy={True}, falsy={False}, metadata=_LOCAL)
 
 
 class Existence(Schema):

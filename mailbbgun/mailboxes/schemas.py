@@ -37,7 +37,8 @@ class NewMailbox(Schema):
 class NewAlias(Schema):
     """The body of a request to add an alias."""
 
-    address = fields.String(required=True, validate=validate.Length(1, addresses.LONGEST), metadata=_ADDRESS)
+    # Required, once it is known that the mailbox is the tenant's (``edit.add_alias``).
+    address = fields.String(load_default="", validate=validate.Length(max=addresses.LONGEST), metadata=_ADDRESS)
 
 
 class MailboxShape(Schema):

@@ -36,6 +36,8 @@ class Relay(Protocol):
            (Deferred, or Bounced). It is None if nobody knows (Unknown), as when the answer did not
            come in time, or a thread was given up that may still send.
 
+        Where nothing leaves, as in ``local.py``, there is nothing to write down: an attempt may be repeated.
+
         No recipient goes through this again after a reply of 2xx or None.
 
         Whatever a server, the network or the mail does is an outcome: Deferred (not sent, try again),

@@ -29,7 +29,7 @@ def error_of(answer, status, code):
 NO_BODY = {"content": []}
 #: The ends of the paths of routes that need no body, or need one only for a rule of several fields.
 VERBS = ("activate", "batch", "cancel", "check", "link", "render", "renew", "replays", "retry", "revoke", "rotate")
-BODILESS = (*VERBS, "accounts", "ack", "redeliver", "silence", "slack/messages", "suppressions", "test")
+BODILESS = (*VERBS, "accounts", "ack", "aliases", "redeliver", "silence", "slack/messages", "suppressions", "test")
 
 
 def post_routes(door):

@@ -126,6 +126,22 @@ def test_a_full_mailbox_refuses_mail_for_now_and_what_never_fits_for_good(locked
     assert ours.where("octets") == ["550 5.1.1"]
 
 
+def test_mail_of_other_tenants_stays_here_only_if_an_administrator_made_the_domain_local(locked):
+    ours, others = Tenant(locked, "mine"), Tenant(locked, "yours")
+    db, path = locked.services.db, "/domains/mine.test"
+    admin = locked.key(ours.id, scopes=["domains", "admin"])["key"]
+
+    def whose() -> list[bool]:
+        local = LocalDomains(db).of("mine.test")
+        return [local.takes_from(UUID(one.id)) for one in (ours, others)]
+
+    assert whose() == [True, False]
+    assert locked.ask("PATCH", path, admin, json={"local": True}).status_code == 200
+    assert whose() == [True, True]
+    assert ours.ask("PATCH", path, local=True).status_code == 200
+    assert whose() == [True, False]
+
+
 def test_a_domain_becomes_local_and_is_no_longer(locked):
     ours, others = Tenant(locked, "comes"), Tenant(locked, "goes")
     assert others.ask("GET", "/domains/comes.test/exists").json() == {"exists": True, "local": True}
