@@ -41,6 +41,7 @@ from mailbbgun.http.uploads.multipart import FormLimits
 from mailbbgun.licences import api as licences
 from mailbbgun.licences.limit import PublicRequests
 from mailbbgun.limits.request_rates import Rates
+from mailbbgun.mailbox_messages import api as mailbox_messages
 from mailbbgun.mailboxes import api as mailboxes
 from mailbbgun.messages import api as messages
 from mailbbgun.messages.publisher import Publisher
@@ -91,6 +92,7 @@ ROOMS = (
     slack,
     slack_accounts,
     domains,
+    mailbox_messages,
     mailboxes,
     webhooks,
     alerts,

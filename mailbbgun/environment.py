@@ -59,6 +59,7 @@ MODULES = (
     "dkim",
     "nacl",
     "tldextract",
+    "nh3",
 )
 
 #: Signals that ask a program to end.

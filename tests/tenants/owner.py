@@ -1,6 +1,13 @@
 """A tenant that has one of everything, for the tests that nobody else sees any of it."""
 
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import insert
+
 from mailbbgun.core.caller import Scope
+from mailbbgun.core.ids import new_id
+from mailbbgun.mailboxes.models import MAILBOX_CONTENTS, MAILBOX_MESSAGES
 from tests.tenants.conftest import HELLO, Locked
 
 SECRET = "their-secret"
@@ -54,6 +61,15 @@ class Owner:
         assert made.status_code == 201, made.text
         body = {"address": self.alias}
         assert door.ask("POST", f"/mailboxes/{self.mailbox}/aliases", self.key["key"], json=body).status_code == 201
+        content = {"id": new_id(), "delivery_id": new_id(), "raw": SECRET.encode()}
+        mail = {"id": new_id(), "delivery_id": content["delivery_id"], "message_id": new_id(), "size": 1}
+        mail |= {"mailbox_id": UUID(made.json()["id"]), "content_id": content["id"], "has_attachments": False}
+        mail |= dict.fromkeys(("mail_from", "rcpt_to", "subject", "sender", "message_id_header"), SECRET)
+        with door.services.db.write() as session:
+            its = {"tenant_id": UUID(self.tenant)}
+            session.execute(insert(MAILBOX_CONTENTS), [content | its | {"created_at": datetime.now(UTC)}])
+            session.execute(insert(MAILBOX_MESSAGES), [mail | its | {"received_at": datetime.now(UTC)}])
+        self.mail = str(mail["id"])
         hook = {"url": f"https://{SECRET}.{name}.test/", "description": SECRET}
         listening = door.ask("POST", "/webhooks", self.key["key"], json=hook)
         assert listening.status_code == 201, listening.text
@@ -80,6 +96,7 @@ class Owner:
             "domain": self.domain["id"],
             "address": self.mailbox,
             "alias": self.alias,
+            "mail_id": self.mail,
             "webhook_id": self.webhook,
             "alert_id": self.alert,
             "licence_id": self.licence,

@@ -1,0 +1,137 @@
+"""Queries on the mail of one mailbox. They take a session and never commit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, case, delete, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from mailbbgun.core.errors import InvalidInput, NotFound
+from mailbbgun.mailboxes import repo as mailboxes
+from mailbbgun.mailboxes.edit import address_of, missing
+from mailbbgun.mailboxes.models import (
+    INBOX,
+    MAILBOX_MESSAGES,
+    MailboxContent,
+    MailboxMessage,
+)
+from mailbbgun.mailboxes.store import trace
+from mailbbgun.messages.search import has_text
+
+
+@dataclass(frozen=True, slots=True)
+class WantedMail:
+    """Which mail of a mailbox to list. ``since`` is inclusive, ``until`` exclusive; texts are parts, in any case."""
+
+    tenant_id: UUID
+    mailbox_id: UUID
+    folder: str | None = None
+    read: bool | None = None
+    sender: str | None = None
+    subject: str | None = None
+    q: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: int = 10
+    offset: int = 0
+    after: UUID | None = None
+
+
+class FolderCount(NamedTuple):
+    """A folder and how much mail is in it."""
+
+    name: str
+    messages: int
+    unread: int
+
+
+def mailbox_id(session: Session, tenant_id: UUID, called: str) -> UUID:
+    """Return the id of a tenant's mailbox by its address or that id. Raises :class:`NotFound`."""
+    try:
+        wanted: str | UUID = address_of(called) if "@" in called else UUID(called)
+    except (ValueError, InvalidInput):
+        raise missing() from None
+    found = mailboxes.mailbox(session, tenant_id, wanted)
+    if found is None:
+        raise missing()
+    return found.id
+
+
+def page(session: Session, wanted: WantedMail) -> tuple[Sequence[MailboxMessage], int, UUID | None]:
+    """Return a page of mail, newest first, how much matches in all, and the last id if more follows."""
+    its = _matching(wanted)
+    count = session.scalar(select(func.count()).select_from(MailboxMessage).where(*its)) or 0
+    older = [] if wanted.after is None else [MailboxMessage.id < wanted.after]
+    statement = select(MailboxMessage).where(*its, *older).order_by(MailboxMessage.id.desc())
+    found = session.scalars(statement.offset(wanted.offset).limit(wanted.limit + 1)).all() if wanted.limit else []
+    shown = found[: wanted.limit]
+    return shown, count, shown[-1].id if len(found) > wanted.limit else None
+
+
+def mail(session: Session, tenant_id: UUID, mailbox: UUID, mail_id: UUID) -> MailboxMessage:
+    """Return a mail of a mailbox. Raises :class:`NotFound`."""
+    statement = select(MailboxMessage).where(*_its(tenant_id, mailbox), MailboxMessage.id == mail_id)
+    found = session.scalar(statement.execution_options(populate_existing=True))
+    if found is None:
+        raise NotFound("There is no such mail in the mailbox.")
+    return found
+
+
+def raw(session: Session, one: MailboxMessage) -> bytes:
+    """Return the bytes of a mail: the fields that its delivery added, and what was sent."""
+    its = (MailboxContent.tenant_id == one.tenant_id, MailboxContent.id == one.content_id)
+    sent = session.scalar(select(MailboxContent.raw).where(*its))
+    return trace(one.mail_from, one.rcpt_to) + (sent or b"")
+
+
+def change(session: Session, one: MailboxMessage, values: Mapping[str, Any]) -> None:
+    """Change columns of a mail."""
+    if values:
+        mails = MAILBOX_MESSAGES.c
+        its = (mails.tenant_id == one.tenant_id, mails.id == one.id)
+        session.execute(update(MAILBOX_MESSAGES).where(*its).values(**values))
+
+
+def remove(session: Session, one: MailboxMessage) -> None:
+    """Delete a mail. Its bytes go later, unless another mailbox has them."""
+    mails = MAILBOX_MESSAGES.c
+    session.execute(delete(MAILBOX_MESSAGES).where(mails.tenant_id == one.tenant_id, mails.id == one.id))
+
+
+def folders(session: Session, tenant_id: UUID, mailbox: UUID) -> list[FolderCount]:
+    """Return the folders that have mail, and INBOX, which is first."""
+    unread = func.sum(case((MailboxMessage.read, 0), else_=1))
+    counts = select(MailboxMessage.folder, func.count(), unread).where(*_its(tenant_id, mailbox))
+    found = [
+        FolderCount(name, number, int(new))
+        for name, number, new in session.execute(counts.group_by(MailboxMessage.folder).order_by(MailboxMessage.folder))
+    ]
+    inbox = [one for one in found if one.name == INBOX] or [FolderCount(INBOX, 0, 0)]
+    return inbox + [one for one in found if one.name != INBOX]
+
+
+def _its(tenant_id: UUID, mailbox: UUID) -> tuple[ColumnElement[bool], ...]:
+    return (MailboxMessage.tenant_id == tenant_id, MailboxMessage.mailbox_id == mailbox)
+
+
+def _matching(wanted: WantedMail) -> list[ColumnElement[bool]]:
+    its = [*_its(wanted.tenant_id, wanted.mailbox_id)]
+    if wanted.folder is not None:
+        its.append(MailboxMessage.folder == wanted.folder)
+    if wanted.read is not None:
+        its.append(MailboxMessage.read == wanted.read)
+    if wanted.sender is not None:
+        its.append(has_text(MailboxMessage.sender, wanted.sender))
+    if wanted.subject is not None:
+        its.append(has_text(MailboxMessage.subject, wanted.subject))
+    if wanted.q is not None:
+        places = (MailboxMessage.subject, MailboxMessage.sender, MailboxMessage.rcpt_to)
+        its.append(or_(*(has_text(one, wanted.q) for one in places)))
+    if wanted.since is not None:
+        its.append(MailboxMessage.received_at >= wanted.since)
+    if wanted.until is not None:
+        its.append(MailboxMessage.received_at < wanted.until)
+    return its
