@@ -35,7 +35,7 @@ MOST_RECIPIENTS = 100
 #: What a mail to a return path that is forged or too old is counted as.
 FORGED = "forged"
 
-_TAKEN = Reply(250, "2.0.0", "the report was read")
+_TAKEN = Reply(250, "2.1.5", "the report was read")
 NO_SUCH = Reply(550, "5.1.1", "there is no such address here, or no longer")
 _WAITS = Reply(451, "4.3.2", "the attempt that it is about has not ended")
 
