@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mailbbgun.settings.parts.verification import VerificationSettings
+from mailbbgun.settings.parts.receiving import ReceivingSettings
 from mailbbgun.settings.values import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SmtpdSettings(VerificationSettings):
+class SmtpdSettings(ReceivingSettings):
     """A part of :class:`~mailbbgun.settings.settings.Settings`."""
 
     SMTPD_HOST: str = setting(

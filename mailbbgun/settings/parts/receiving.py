@@ -1,14 +1,14 @@
-"""The settings about received mail: who sent it, and whether it is spam."""
+"""The settings about received mail: who sent it, whether it is spam, and where it is kept."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from mailbbgun.settings.parts.return_paths import ReturnPathSettings
+from mailbbgun.settings.parts.bounces import BounceSettings
 from mailbbgun.settings.values import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerificationSettings(ReturnPathSettings):
+class ReceivingSettings(BounceSettings):
     """A part of :class:`~mailbbgun.settings.settings.Settings`."""
 
     ARC_TRUSTED_SEALERS: tuple[str, ...] = setting(
@@ -26,4 +26,9 @@ class VerificationSettings(ReturnPathSettings):
         "accept",
         "What to do with received mail while rspamd does not answer. accept: it is not filtered. defer: its sender "
         "is told to come again later (451).",
+    )
+    MAILDIR_ROOT: str = setting(
+        "",
+        "A folder to which workers also write the mail of mailboxes, each as a Maildir of its own (domain/local part), "
+        "for an IMAP server such as Dovecot. Empty: mail is in the database alone.",
     )
