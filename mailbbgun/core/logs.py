@@ -120,14 +120,14 @@ def info_all(logger: logging.Logger, events: Sequence[tuple[str, Mapping[str, An
     """Log a line for each event, with its fields, at level INFO: the same lines as ``logger.info`` for each.
 
     A call of ``logger.info`` costs three times as much as a line. Handlers that are not ours get a
-    record for each event.
+    record for each event. A field that is called like an attribute of records is left out.
     """
     if not logger.isEnabledFor(logging.INFO):
         return
     handlers = _handlers(logger)
     if not handlers:
         for event, fields in events:
-            logger.info(event, extra=fields)
+            logger.info(event, extra={name: fields[name] for name in fields.keys() - _STANDARD})
         return
     now = time.time()
     moment = _moment(now, now % 1 * 1000)

@@ -69,7 +69,10 @@ def print_lines(events: Sequence[Mapping[str, Any]], keys: Sequence[UUID | None]
 
 def _fields(one: Mapping[str, Any], key: UUID | None) -> dict[str, Any]:
     whose = {"message_id": one["message_id"], "tenant_id": one["tenant_id"], "key_id": key}
-    return {**whose, "delivery_id": one["delivery_id"], **one["data"]}
+    data = one["data"]
+    if "filename" in data:  # the name of an attribute of log records
+        data = {"file" if name == "filename" else name: value for name, value in data.items()}
+    return {**whose, "delivery_id": one["delivery_id"], **data}
 
 
 def from_rows(chosen: Select[Any]) -> Insert:

@@ -90,7 +90,7 @@ def test_no_write_is_longer_than_a_pipe_takes_at_once_and_no_line_is_torn(logger
 
 def test_handlers_that_are_not_ours_get_a_record_for_each_event(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "mailbbgun.test.caught"):
-        logs.info_all(logging.getLogger("mailbbgun.test.caught"), [("one", {"n": 1}), ("two", {"n": 2})])
+        logs.info_all(logging.getLogger("mailbbgun.test.caught"), [("one", {"n": 1, "name": "x"}), ("two", {"n": 2})])
     assert [(record.getMessage(), vars(record)["n"]) for record in caplog.records] == [("one", 1), ("two", 2)]
 
 

@@ -257,7 +257,7 @@ def test_the_longest_values_that_are_accepted_are_found(door, tag):
         ("form=x", "form", "Unknown parameter `form`; did you mean `from`?"),
         ("recipient=x", "recipient",
             "Unknown parameter `recipient`; the parameters here are `limit`, `offset`, `after`, `status`, `reason`, "
-            "`to`, `domain`, `medium`, `channel`, `from`, `subject`, `message_id_header`, `tag`, `batch_id`, `test`, "
+            "`to`, `domain`, `medium`, `channel`, `from`, `subject`, `message_id_header`, `tag`, `batch_id`, `test`, `received`, "
             "`since` and `until`."),
     ],
 )  # fmt: skip

@@ -25,6 +25,7 @@ def test_a_list_is_newest_first_with_its_count(door, tag):
         "test": False,
         "send_at": None,
         "medium": "mail",
+        "received": False,
     }
     assert abs(datetime.now(UTC) - datetime.fromisoformat(shown["created_at"])) < timedelta(minutes=1)
     assert shown["created_at"].endswith("Z")
@@ -131,6 +132,8 @@ def test_details_show_each_delivery(door):
         "kind": "to",
         "status": "PENDING",
         "reason": None,
+        "class": None,
+        "cause": None,
         "attempts": 0,
         "last_reply": None,
         "finished_at": None,
