@@ -257,8 +257,8 @@ def test_the_longest_values_that_are_accepted_are_found(door, tag):
         ("form=x", "form", "Unknown parameter `form`; did you mean `from`?"),
         ("recipient=x", "recipient",
             "Unknown parameter `recipient`; the parameters here are `limit`, `offset`, `after`, `status`, `reason`, "
-            "`to`, `domain`, `medium`, `channel`, `from`, `subject`, `message_id_header`, `tag`, `batch_id`, `test`, `received`, "
-            "`since` and `until`."),
+            "`to`, `domain`, `medium`, `channel`, `from`, `subject`, `message_id_header`, `tag`, `batch_id`, `test`, "
+            "`received`, `since` and `until`."),
     ],
 )  # fmt: skip
 def test_a_bad_filter_is_told_with_its_value_and_what_would_be_right(door, query, field, sentence):
