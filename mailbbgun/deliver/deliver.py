@@ -119,12 +119,9 @@ def _grouped(
     transactions = []
     for message_id, its in by_message.items():
         message = messages[message_id]
-        own, theirs = message.own_mail_from, accounts[its[0].tenant_id]
-        author = "" if message.received else message.from_address  # what a stranger wrote there, nobody signs
+        own, author, theirs = message.own_mail_from, message.from_address, accounts[its[0].tenant_id]
         of_message = partial(Transaction, message_id, message.mail_from, message.smtputf8, message.raw)
-        ways = partial(
-            context.routes.candidates, theirs, message.from_address, test=message.test, received=message.received
-        )
+        ways = partial(context.routes.candidates, theirs, author, test=message.test, received=message.received)
         groups: dict[tuple[str, ...], list[Claim]] = defaultdict(list)
         for one in its:
             groups[ways(one.address, tenant_id=one.tenant_id)].append(one)
