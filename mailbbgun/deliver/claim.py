@@ -104,7 +104,9 @@ class Loaded(NamedTuple):
 
     @property
     def from_address(self) -> str:
-        """The address of From, by which an SMTP account is chosen."""
+        """The address of From, by which an SMTP account and DKIM keys are chosen; empty if a stranger wrote it."""
+        if self.received:
+            return ""
         return in_mailbox(self.sender) if self.own_mail_from else self.mail_from
 
 

@@ -64,10 +64,10 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     services, tenant_id = provided(Services), caller().tenant_id
     name = edit.domain_name(wanted["name"])
     edit.check_own(caller(), name)
-    pairs, local = edit.pairs(), _locality(wanted["local"])
+    pairs, local, policy = edit.pairs(), _locality(wanted["local"]), wanted["policy"]
 
     def add(domain_id: UUID) -> dict[str, Any]:
-        domain = edit.create(session, services.vault, tenant_id, domain_id, name, pairs, local=local)
+        domain = edit.create(session, services.vault, tenant_id, domain_id, name, pairs, local=local, policy=policy)
         return cast(dict[str, Any], schemas.DomainDetails().dump(edit.details(session, services.settings, domain)))
 
     with services.db.write(tenant_id) as session:
@@ -96,12 +96,14 @@ def show(domain: str) -> Any:
 @blueprint.alt_response(403, description=_NOT_OWN)
 @needs(Scope.DOMAINS)
 def change(wanted: dict[str, Any], domain: str) -> Any:
-    """Deliver the mail of a domain here from now on, or no more"""
+    """Deliver the mail of a domain here from now on, or no more; or change its policy"""
     services = provided(Services)
     with services.db.write(caller().tenant_id) as session:
         found = _own(session, domain)
-        if wanted:
+        if "local" in wanted:
             edit.make_local(session, found, _locality(wanted["local"]))
+        if "policy" in wanted:
+            repo.set_policy(session, found.tenant_id, found.id, wanted["policy"])
         answer = edit.details(session, services.settings, _found(session, domain))
     if wanted:
         time.sleep(SETTLING_SECONDS)

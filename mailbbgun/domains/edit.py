@@ -24,7 +24,7 @@ from mailbbgun.domains.dns.findings import aligned
 from mailbbgun.domains.dns.look import Plan, Report
 from mailbbgun.domains.dns.records import SPF_OF_PRESET, records
 from mailbbgun.domains.keys import KeyPair, new_pairs
-from mailbbgun.domains.models import ACTIVE, PENDING, RETIRED, DKIMKey, SendingDomain
+from mailbbgun.domains.models import ACTIVE, PENDING, RETIRED, DKIMKey, Policy, SendingDomain
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts import repo as smtp_accounts
 from mailbbgun.smtp_accounts.edit import MOST as MOST_ACCOUNTS
@@ -69,6 +69,7 @@ def create(
     pairs: Sequence[KeyPair],
     *,
     local: Locality = NOT_LOCAL,
+    policy: Policy = "none",
 ) -> SendingDomain:
     """Add a domain of a tenant, with key pairs that wait for their records.
 
@@ -81,6 +82,7 @@ def create(
     now = datetime.now(UTC)
     made = SendingDomain(id=domain_id, tenant_id=tenant_id, name=name, created_at=now, checked_at=None, findings=[])
     made.local, made.local_for_all = local
+    made.policy = policy
     if repo.domain(session, tenant_id, name) is not None:
         raise Conflict(f"There is a domain {name} already.")
     try:
@@ -183,7 +185,7 @@ def plan(session: Session, settings: Settings, domain: SendingDomain, keys: Iter
 
 def shape(domain: SendingDomain, keys: Sequence[DKIMKey]) -> dict[str, Any]:
     """Return a domain in the form that ``schemas.DomainShape`` takes."""
-    shown = {name: getattr(domain, name) for name in ("id", "name", "local", "created_at", "checked_at")}
+    shown = {name: getattr(domain, name) for name in ("id", "name", "local", "policy", "created_at", "checked_at")}
     return shown | {"signs": any(key.state == ACTIVE for key in keys)}
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import select, true
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.database.compiled import CompiledStatement
 from mailbbgun.database.db import Database
-from mailbbgun.domains.models import SendingDomain
+from mailbbgun.domains.models import Policy, SendingDomain
 
 #: Seconds after which the domains are read again.
 FRESH_SECONDS = 0.25
@@ -26,12 +26,14 @@ class LocalDomain:
     """A domain whose mail is delivered here: to mailboxes of its tenant.
 
     ``for_all``: also mail that other tenants submit. Otherwise that leaves as any other, and comes back
-    by the MX port if the DNS says so: nobody gets others' mail by calling a domain his own.
+    by the MX port if the DNS says so: nobody gets others' mail by calling a domain his own. ``policy`` is for
+    mail that comes by that port.
     """
 
     name: str
     tenant_id: UUID
     for_all: bool
+    policy: Policy = "none"
 
     def takes_from(self, tenant_id: UUID) -> bool:
         """Return whether mail that this tenant submits is delivered here."""
@@ -39,7 +41,7 @@ class LocalDomain:
 
 
 _ALL = CompiledStatement(
-    select(SendingDomain.name, SendingDomain.tenant_id, SendingDomain.local_for_all).where(
+    select(SendingDomain.name, SendingDomain.tenant_id, SendingDomain.local_for_all, SendingDomain.policy).where(
         SendingDomain.local == true()
     ),
     of_all_tenants=True,

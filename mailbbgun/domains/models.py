@@ -1,7 +1,7 @@
 """The tables of sending domains and of their DKIM keys."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import JSON, ForeignKey, Index, String, Text, false, text
@@ -14,6 +14,10 @@ from mailbbgun.database.db import Base, Owned, UTCDateTime, encrypted
 PENDING, ACTIVE, RETIRED = STATES = ("pending", "active", "retired")
 
 _UNUSED = text("active_from IS NULL")
+
+#: The most that is done about mail from outside that fails its verification (``verification/policy.py``).
+Policy = Literal["none", "quarantine", "reject"]
+POLICIES: tuple[Policy, ...] = ("none", "quarantine", "reject")
 
 
 class SendingDomain(Owned, Base):
@@ -32,6 +36,8 @@ class SendingDomain(Owned, Base):
     local: Mapped[bool] = mapped_column(server_default=false())
     #: Whether that holds for mail of other tenants, too: an administrator made it local.
     local_for_all: Mapped[bool] = mapped_column(server_default=false())
+    #: One of :data:`POLICIES`.
+    policy: Mapped[str] = mapped_column(String(16), server_default="none")
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
     checked_at: Mapped[datetime | None] = mapped_column(UTCDateTime())  # when the DNS was last asked about it
     findings: Mapped[list[dict[str, Any]]] = mapped_column(JSON)  # what it said then (``dns/findings.py``)

@@ -49,6 +49,13 @@ def make_local(session: Session, tenant_id: UUID, domain_id: UUID, here: bool, f
     session.execute(statement.execution_options(synchronize_session=False))
 
 
+def set_policy(session: Session, tenant_id: UUID, domain_id: UUID, policy: str) -> None:
+    """Set what is done about mail to a domain that fails its verification: see :class:`SendingDomain`."""
+    its = (SendingDomain.tenant_id == tenant_id, SendingDomain.id == domain_id)
+    statement = update(SendingDomain).where(*its).values(policy=policy)
+    session.execute(statement.execution_options(synchronize_session=False))
+
+
 def keys(session: Session, tenant_id: UUID, domain_ids: Collection[UUID]) -> Mapping[UUID, list[DKIMKey]]:
     """Return the keys of these domains of a tenant, newest first."""
     its = (DKIMKey.tenant_id == tenant_id, DKIMKey.domain_id.in_(domain_ids))

@@ -6,10 +6,14 @@ from mailbbgun.domains.dkim import ALGORITHMS
 from mailbbgun.domains.dns.findings import ABOUT
 from mailbbgun.domains.dns.findings import STATES as FINDING_STATES
 from mailbbgun.domains.dns.records import PURPOSES
-from mailbbgun.domains.models import STATES
+from mailbbgun.domains.models import POLICIES, STATES
 from mailbbgun.http.schemas import Time
 
 _LOCAL = {"description": "Deliver its mail here, to mailboxes. A domain is local to one tenant.", "example": False}
+_POLICY = {
+    "description": "The most that is done about mail from other servers that fails DMARC, or looks like spam.",
+    "example": "quarantine",
+}
 
 
 class NewDomain(Schema):
@@ -24,12 +28,14 @@ class NewDomain(Schema):
         },
     )
     local = fields.Boolean(load_default=False, truthy={True}, falsy={False}, metadata=_LOCAL)
+    policy = fields.String(load_default="none", validate=validate.OneOf(POLICIES), metadata=_POLICY)
 
 
 class Change(Schema):
     """The body of a request to change a sending domain."""
 
     local = fields.Boolean(truthy={True}, falsy={False}, metadata=_LOCAL)
+    policy = fields.String(validate=validate.OneOf(POLICIES), metadata=_POLICY)
 
 
 class Existence(Schema):
@@ -100,6 +106,7 @@ class DomainShape(Schema):
         metadata={"description": "In lower case, an international name in A-labels.", "example": "example.com"}
     )
     local = fields.Boolean(metadata={"description": "Whether its mail is delivered here, to mailboxes."})
+    policy = fields.String(validate=validate.OneOf(POLICIES), metadata=_POLICY)
     signs = fields.Boolean(metadata={"description": "Whether mail from the domain is signed."})
     created_at = Time()
     checked_at = Time(allow_none=True, metadata={"description": "When the DNS was last asked; null: never."})

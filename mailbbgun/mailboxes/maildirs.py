@@ -11,6 +11,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from mailbbgun.mailboxes.maildir import FOLDERS, store
+from mailbbgun.mailboxes.models import INBOX
 
 #: Characters of a folder's name, at most. A file system takes 255 octets.
 LONGEST_NAME = 200
@@ -34,13 +35,15 @@ def name_of(delivery_id: UUID) -> str:
     return f"{(delivery_id.int >> 80) // 1000}.{delivery_id.hex}.mailbbgun"
 
 
-def write(root: Path, address: str, delivery_id: UUID, pieces: Iterable[bytes], *, repeated: bool) -> None:
-    """Write a mail into the Maildir of a mailbox, which is made if it is missing.
+def write(root: Path, address: str, into: str, delivery_id: UUID, pieces: Iterable[bytes], *, repeated: bool) -> None:
+    """Write a mail into a folder of the Maildir of a mailbox, which is made if it is missing.
 
     ``repeated``: an earlier attempt may have written it, and a reader may have moved that file to
     ``cur``; then nothing is done. Raises ``OSError``.
     """
     folder, name = folder_of(root, address), name_of(delivery_id)
+    if into != INBOX:
+        folder /= f".{into}"  # as in Maildir++
     for part in FOLDERS:
         (folder / part).mkdir(mode=0o700, parents=True, exist_ok=True)
     if repeated and any(found.name.partition(":")[0].partition(",")[0] == name for found in (folder / "cur").iterdir()):

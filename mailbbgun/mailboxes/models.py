@@ -12,6 +12,9 @@ from mailbbgun.database.db import Base, Owned, UTCDateTime
 
 #: The folder that new mail comes to.
 INBOX = "INBOX"
+#: The folder of mail that a domain's policy does not trust, and the field that says so and why. Only a message's
+#: first field counts: before mail of other servers, the MX port writes that.
+QUARANTINE, QUARANTINE_FIELD = "Quarantine", "X-MBG-Quarantine"
 #: Characters of a folder's name, at most.
 FOLDER_SIZE = 200
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Uuid, bindparam, false, literal, select
+from sqlalchemy import Uuid, bindparam, false, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mailbbgun.composing.reading import shown
@@ -17,7 +17,14 @@ from mailbbgun.database.compiled import CompiledStatement, Statements, Statement
 from mailbbgun.database.db import Database, db_now
 from mailbbgun.domains.local import LocalDomains
 from mailbbgun.mailboxes import maildirs
-from mailbbgun.mailboxes.models import INBOX, MAILBOX_CONTENTS, MAILBOX_MESSAGES, MAILBOXES
+from mailbbgun.mailboxes.models import (
+    INBOX,
+    MAILBOX_CONTENTS,
+    MAILBOX_MESSAGES,
+    MAILBOXES,
+    QUARANTINE,
+    QUARANTINE_FIELD,
+)
 from mailbbgun.mailboxes.resolve import FoundMailbox, resolve
 from mailbbgun.services import Services
 from mailbbgun.smtp.envelope import Envelope
@@ -34,8 +41,10 @@ STORED = Reply(250, "2.1.5", "stored in a mailbox here")
 #: Columns of a mail in a mailbox whose values the effect gives.
 _GIVEN = (
     *("id", "tenant_id", "content_id", "delivery_id", "message_id", "mail_from", "rcpt_to", "subject", "sender"),
-    *("message_id_header", "size", "has_attachments"),
+    *("message_id_header", "size", "has_attachments", "folder"),
 )
+
+_QUARANTINED = f"{QUARANTINE_FIELD}:".encode()
 
 
 def trace(mail_from: str, rcpt_to: str) -> bytes:
@@ -98,7 +107,8 @@ class MailboxStore:
             if self._root is not None:
                 pieces = (trace(envelope.mail_from, one), raw)
                 its = envelope.deliveries[one]
-                maildirs.write(self._root, mailbox.address, its, pieces, repeated=envelope.repeated)
+                folder, again = about["folder"], envelope.repeated
+                maildirs.write(self._root, mailbox.address, folder, its, pieces, repeated=again)
             outcomes[one] = Delivered(STORED, effect=Stored(mailbox.id, mail, content))
         return outcomes
 
@@ -115,12 +125,14 @@ class MailboxStore:
 
 def _about(raw: bytes) -> dict[str, Any]:
     """Return the columns about a mail that its header decides."""
+    folder = QUARANTINE if raw.startswith(_QUARANTINED) else INBOX
     sender, subject, message_id_header, has_attachments = shown(raw)
     return {
         "subject": subject[:SUBJECT_SIZE],
         "sender": str(sender) if sender.address else sender.name,
         "message_id_header": message_id_header,
         "has_attachments": has_attachments,
+        "folder": folder,
     }
 
 
@@ -137,7 +149,7 @@ def _content(dialect: str) -> CompiledStatement:
 def _mail(dialect: str) -> CompiledStatement:
     """Return the statement that stores a mail, if its mailbox still exists. It waits for a delete of that."""
     values: dict[str, Any] = {name: bindparam(name, type_=MAILBOX_MESSAGES.c[name].type) for name in _GIVEN}
-    values |= {"mailbox_id": MAILBOXES.c.id, "folder": literal(INBOX), "received_at": db_now()}
+    values |= {"mailbox_id": MAILBOXES.c.id, "received_at": db_now()}
     values |= {"read": false(), "flagged": false()}
     there = select(*values.values()).where(MAILBOXES.c.id == bindparam("mailbox", type_=Uuid()))
     inserting = postgresql.insert if dialect == "postgresql" else sqlite.insert

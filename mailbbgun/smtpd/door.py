@@ -22,6 +22,7 @@ from mailbbgun.smtpd.registry import LOOK_SECONDS, DoorRegistry
 from mailbbgun.smtpd.taking.incoming import Incoming
 from mailbbgun.smtpd.taking.storing import Storing
 from mailbbgun.smtpd.taking.submissions import Submissions
+from mailbbgun.smtpd.taking.verifying import MailVerifier
 from mailbbgun.tenants.authenticate import Authenticator
 
 #: Connections that the kernel keeps for us, at most.
@@ -52,13 +53,12 @@ class Door:
         ``failed_login`` is called for each wrong key (``FailedLogins.count``). ``database_found`` says
         whether there is a usable database; while there is none, clients are told to come again. ``domains``
         are those that the MX port takes mail for. Raises
-        :class:`ConfigurationError` about the certificate.
+        :class:`ConfigurationError` about the certificate, or what the MX port asks.
         """
         settings, refusals = services.settings, Refusals()
-        paths = ReturnPaths(services.db, services.vault, settings)
-        reports = Reports(services.db, paths, services.counters)
         self._storing = Storing(acceptor, scans=services.scanner is not None)
         self._options = options
+        self._verifier: MailVerifier | None = None
         self._parts = DoorParts(
             settings=settings,
             options=options,
@@ -66,14 +66,21 @@ class Door:
             registry=DoorRegistry(options),
             logins=Logins(authenticator, rates, failed_login, refusals),
             submissions=Submissions(settings, self._storing),
-            incoming=Incoming(
-                settings, services.db, domains or LocalDomains(services.db), reports, self._storing, refusals
-            ),
+            incoming=self._incoming(services, domains or LocalDomains(services.db), refusals),
             database_found=database_found,
             refusals=refusals,
         )
         self._servers: dict[str, asyncio.Server] = {}
         self._looking: asyncio.Task[None] | None = None
+
+    def _incoming(self, services: Services, domains: LocalDomains, refusals: Refusals) -> Incoming | None:
+        """Return what takes mail at the MX port, if there is one."""
+        if self._options.mx_port is None:
+            return None
+        settings, database = services.settings, services.db
+        self._verifier = MailVerifier(settings, services.scanner)
+        reports = Reports(database, ReturnPaths(database, services.vault, settings), services.counters)
+        return Incoming(settings, database, domains, reports, self._storing, self._verifier, refusals)
 
     async def start(self) -> None:
         """Listen. Raises ``OSError`` that names the address."""
@@ -125,6 +132,8 @@ class Door:
             left.hang_up("421 4.3.2 This server is stopping")
         self._parts.logins.close()
         self._storing.close()
+        if self._verifier is not None:
+            self._verifier.close()
         self._parts.refusals.close()
 
     async def _look(self) -> None:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from mailbbgun.core.caller import Caller
+from mailbbgun.domains.models import Policy
 from mailbbgun.http.refusals import Refusals
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtpd.certificate import DoorCertificate
@@ -30,6 +31,13 @@ class DoorPeer:
     extended: bool = False
 
 
+class RecipientOwner(NamedTuple):
+    """The tenant that has a recipient's mailbox or return path, and the policy for mail to it."""
+
+    tenant_id: UUID
+    policy: Policy
+
+
 @dataclass(slots=True)
 class MailTransaction:
     """What MAIL and RCPT said (RFC 5321 §3.3)."""
@@ -42,8 +50,8 @@ class MailTransaction:
     #: Octets of the message, as far as MAIL said them.
     size: int = 0
     recipients: list[str] = field(default_factory=list)
-    #: Whose mailboxes the recipients have. Only at the MX port.
-    tenants: dict[str, UUID] = field(default_factory=dict)
+    #: Whose the recipients are. Only at the MX port.
+    owners: dict[str, RecipientOwner] = field(default_factory=dict)
 
 
 class MailTaker(Protocol):
@@ -68,16 +76,17 @@ class DoorParts:
     registry: DoorRegistry
     logins: Logins
     submissions: MailTaker
-    #: Takes mail for local domains.
-    incoming: MailTaker
+    #: Takes mail for local domains. None: there is no MX port.
+    incoming: MailTaker | None
     database_found: Callable[[], bool]
     refusals: Refusals
 
     @property
     def most_octets(self) -> int:
         """The size of a message, at most: SIZE announces it (RFC 1870)."""
-        return min(self.settings.MAX_BODY_SIZE, self.settings.MAX_MESSAGE_SIZE) - ADDED
+        most = min(self.settings.MAX_BODY_SIZE, self.settings.MAX_MESSAGE_SIZE)
+        return max(most - ADDED, most // 2)
 
 
-#: Octets that the door may add to a message.
-ADDED = 1024
+#: Octets that the door may add to a message: five signatures have results.
+ADDED = 8192

@@ -1,7 +1,7 @@
 """Writes the results into a message: Authentication-Results (RFC 8601) and fields about spam. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from mailbbgun.domains.dkim import split
 from mailbbgun.smtp.folding import folded_lines
@@ -64,15 +64,16 @@ def _quoted(text: str) -> str:
     return '"' + _NEVER.sub("?", text[:_SHOWN]).replace("\\", "?").replace('"', "'") + '"'
 
 
-def marked(raw: bytes, authserv_id: str, fields: Mapping[str, str]) -> bytes:
+def marked(raw: bytes, authserv_id: str, fields: Mapping[str, str], forbidden: Collection[str] = ()) -> bytes:
     """Return a message with these fields before its header.
 
     ``fields`` has values as :func:`authentication_results` returns them, by name. Fields that pretend to be ours
     are removed: those of the same name, but of Authentication-Results only those with our ``authserv_id``, so that
-    what other servers found stays (RFC 8601 §5). A field that cannot be read and has our name in it goes, too.
+    what other servers found stays (RFC 8601 §5). A field that cannot be read and has our name in it goes, too,
+    and so do those whose names are ``forbidden``.
     """
     message = SignedMessage(raw)
-    ours = {name.lower().encode() for name in fields} - {NAME.lower().encode()}
+    ours = {name.lower().encode() for name in (*fields, *forbidden)} - {NAME.lower().encode()}
     kept = b"".join(_kept(message.header, authserv_id.lower().encode(), ours))
     before = "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode("ascii", "replace")
     return b"".join((before, kept, memoryview(raw)[len(message.header) :]))

@@ -42,7 +42,8 @@ def test_a_new_domain_comes_with_its_records_and_signs_once_they_are_seen(tenant
     shown = tenant.ask("GET", f"/{tenant.name}").json()
     assert shown == seen
     (listed,) = tenant.ask("GET").json()["domains"]
-    assert listed == {name: shown[name] for name in ("id", "name", "local", "signs", "created_at", "checked_at")}
+    names = ("id", "name", "local", "policy", "signs", "created_at", "checked_at")
+    assert listed == {name: shown[name] for name in names}
     assert tenant.ask("GET", f"/{domain['id']}").json() == shown
 
 

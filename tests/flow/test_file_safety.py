@@ -7,11 +7,14 @@ from email import message_from_bytes, policy
 
 import pytest
 
+from mailbbgun.domains.models import POLICIES
 from mailbbgun.safety.names import safe_name
 from mailbbgun.settings.load import load
 from tests.flow.service import Service, until
 from tests.safety.samples import PDF, PROGRAM, zipped
 from tests.servers.clamd import EICAR, Clamd
+from tests.smtpd.conftest import running, services_at
+from tests.smtpd.mx import add_domains, send
 from tests.waiting import PATIENCE
 
 
@@ -141,3 +144,13 @@ def test_nasty_names_are_refused_or_arrive_as_safe_ones(guarded, clamd):
         mime = guarded.http.get(f"{guarded.url}/messages/{identifier}/raw", timeout=PATIENCE).content
         (part,) = [one for one in message_from_bytes(mime, policy=policy.default).walk() if one.get_filename()]
         assert (part.get_filename(), part.defects) == (shown["filename"], [])
+
+
+def test_received_mail_with_a_virus_is_refused_whatever_the_policy_is(clamd, tmp_path):
+    clamd.start()
+    with services_at(tmp_path, CLAMAV_URL=clamd.url) as services:
+        add_domains(services)
+        with running(services, mx_port=0) as door:
+            everywhere = [f"ann@{policy}.test" for policy in POLICIES]
+            refused = send(door, b"Subject: x\r\n\r\n" + EICAR + b"\r\n", *everywhere)
+            assert refused == ("550 5.7.1 The message has a virus (Eicar-Test-Signature.UNOFFICIAL).", [])

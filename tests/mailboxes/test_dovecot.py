@@ -15,8 +15,9 @@ from uuid import UUID
 import pytest
 
 from mailbbgun.mailboxes.maildirs import folder_of, name_of, write
+from mailbbgun.mailboxes.models import INBOX
 from tests.flow.service import ROOT, Service, until
-from tests.mailboxes.test_local_delivery import receive
+from tests.mailboxes.test_local_delivery import MIME, receive
 from tests.servers import install
 from tests.servers.process import free_port
 
@@ -107,6 +108,8 @@ def test_mail_of_both_doors_is_in_the_inbox_over_imap(embedded_settings):
             service.start_worker()
             service.ended(service.post(to="Ann+news@a.test", subject="of the API", text="hi")["id"], "DELIVERED")
             service.ended(receive(service, "ann@a.test"), "DELIVERED")
+            quarantined = b"X-MBG-Quarantine: DMARC fails.\r\n" + MIME
+            service.ended(receive(service, "ann@a.test", mime=quarantined), "DELIVERED")
         give_to_reader(root)
         Path(folder).chmod(0o755)
         (home := Path(folder) / "dovecot").mkdir()
@@ -119,6 +122,7 @@ def test_mail_of_both_doors_is_in_the_inbox_over_imap(embedded_settings):
             assert mail.startswith(b"Return-Path: <")
             assert b"Delivered-To: Ann+news@a.test\r\n" in mail
             client.store("1:2", "+FLAGS", r"\Seen")
+            assert client.select("Quarantine") == ("OK", [b"1"])
             client.logout()
         assert len([*folder_of(root, "ann@a.test").glob("cur/*")]) == 2
 
@@ -127,10 +131,10 @@ def test_mail_of_both_doors_is_in_the_inbox_over_imap(embedded_settings):
 def test_a_mail_that_is_written_again_is_there_once(tmp_path, moved):
     delivery = UUID("01a22600-0000-7000-8000-000000000001")
     folder = folder_of(tmp_path, "ann@a.test")
-    write(tmp_path, "ann@a.test", delivery, [b"a"], repeated=False)
+    write(tmp_path, "ann@a.test", INBOX, delivery, [b"a"], repeated=False)
     if moved:  # a reader has seen it
         (folder / "new" / name_of(delivery)).rename(folder / "cur" / f"{name_of(delivery)},S=1:2,S")
-    write(tmp_path, "ann@a.test", delivery, [b"a"], repeated=True)
+    write(tmp_path, "ann@a.test", INBOX, delivery, [b"a"], repeated=True)
     assert len([path for path in folder.rglob("*") if path.is_file()]) == 1
 
 

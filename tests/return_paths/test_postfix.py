@@ -9,6 +9,7 @@ from mailbbgun.services import build
 from mailbbgun.settings.load import load
 from tests.flow.service import Service, until
 from tests.return_paths.conftest import DOMAIN
+from tests.smtp.name_server import NameServer
 from tests.smtpd.conftest import Talk, running
 
 
@@ -19,8 +20,10 @@ def opened(request, tmp_path_factory):
     if request.param == "postgresql":
         server = request.getfixturevalue("postgresql")
         environment["MAILBBGUN_DATABASE_URL"] = server.url(server.create_database())
-    service = Service(load(environment), RETURN_PATH_DOMAIN=DOMAIN, SWEEP_SECONDS=1)
     with ExitStack() as stack:
+        dns = stack.enter_context(NameServer({}))
+        settings = {"RETURN_PATH_DOMAIN": DOMAIN, "DNS_SERVERS": f"127.0.0.1:{dns.port}"}
+        service = Service(load(environment), SWEEP_SECONDS=1, **settings)
         postfix = stack.enter_context(Postfix(service.sink_port, 2, 2))
         service.environment["MAILBBGUN_SMTP_URL"] = f"smtp://127.0.0.1:{postfix.port}?security=none"
         stack.enter_context(service)

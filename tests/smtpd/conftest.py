@@ -6,7 +6,7 @@ import smtplib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +38,7 @@ from mailbbgun.tenants.authenticate import Authenticator
 from mailbbgun.tenants.keys import KeySpec
 from mailbbgun.tracking.keys import TrackingKeys
 from tests.smtp.authority import Authority
+from tests.smtp.name_server import NameServer
 from tests.waiting import PATIENCE
 
 T = TypeVar("T")
@@ -206,8 +207,16 @@ def running(services: Services, **options: Any) -> Iterator[RunningDoor]:
 
 @contextmanager
 def services_at(folder: Path, database_url: str | None = None, **given: object) -> Iterator[Services]:
-    """Services with fresh tables and the embedded queue."""
-    environment = {
+    """Services with fresh tables and the embedded queue. By default their DNS has no name at all."""
+    with NameServer({}) as dns:
+        built = build(load(_environment(folder, database_url, {"DNS_SERVERS": f"127.0.0.1:{dns.port}", **given})))
+        schema.upgrade(built.db)
+        yield built
+        built.close()
+
+
+def _environment(folder: Path, database_url: str | None, given: Mapping[str, object]) -> dict[str, str]:
+    return {
         "MAILBBGUN_VAR": str(folder),
         "MAILBBGUN_HOSTNAME": "mail.example.com",
         "MAILBBGUN_ALLOW_WEAK_DURABILITY": "1",
@@ -218,10 +227,6 @@ def services_at(folder: Path, database_url: str | None = None, **given: object) 
         **({"MAILBBGUN_DATABASE_URL": database_url} if database_url else {}),
         **{f"MAILBBGUN_{name}": str(value) for name, value in given.items()},
     }
-    built = build(load(environment))
-    schema.upgrade(built.db)
-    yield built
-    built.close()
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

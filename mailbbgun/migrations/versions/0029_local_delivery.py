@@ -31,6 +31,7 @@ def upgrade() -> None:
     op.add_column("messages", _flag("received"))
     op.add_column("domains", _flag("local"))
     op.add_column("domains", _flag("local_for_all"))
+    op.add_column("domains", sa.Column("policy", sa.String(16), nullable=False, server_default="none"))
     op.create_index(
         "uq_domains_local",
         "domains",
@@ -112,6 +113,7 @@ def downgrade() -> None:
     for table in ("mailbox_messages", "mailbox_contents", "mailbox_aliases", "mailboxes"):
         op.drop_table(table)
     op.drop_index("uq_domains_local", "domains")
+    op.drop_column("domains", "policy")
     op.drop_column("domains", "local_for_all")
     op.drop_column("domains", "local")
     op.drop_column("messages", "received")

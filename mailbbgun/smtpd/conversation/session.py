@@ -49,7 +49,9 @@ class SmtpSession:
         self._transaction: MailTransaction | None = None
         #: Takes the next line in place of a command: the answer to a challenge of AUTH.
         self._expecting: Callable[[bytes], Answer] | None = None
-        self._taker: MailTaker = parts.incoming if port is DoorPort.MX else parts.submissions
+        taker = parts.incoming if port is DoorPort.MX else parts.submissions
+        assert taker is not None  # there is an MX port
+        self._taker: MailTaker = taker
 
     @property
     def greeting(self) -> str:

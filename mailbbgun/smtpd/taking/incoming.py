@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from uuid import UUID
 
 from mailbbgun.accept.fields import PLAIN, Received
 from mailbbgun.core.caller import Caller
@@ -19,10 +18,11 @@ from mailbbgun.mailboxes.resolve import NOT_LOCAL, resolve
 from mailbbgun.return_paths.receive import NO_SUCH, Reports
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp.reply import Reply
-from mailbbgun.smtpd.parts import DoorPeer, MailTransaction
+from mailbbgun.smtpd.parts import DoorPeer, MailTransaction, RecipientOwner
 from mailbbgun.smtpd.replies import LOOP, one_line, refusal
 from mailbbgun.smtpd.taking.storing import Storing
 from mailbbgun.smtpd.taking.trace import received
+from mailbbgun.smtpd.taking.verifying import MailVerifier, quarantine_field
 
 #: Received fields of a message that goes round in circles (RFC 5321 §6.3).
 MOST_HOPS = 50
@@ -34,7 +34,7 @@ _MESSAGE_ID = re.compile(rb"(?:^|\r\n)message-id[ \t]*:[ \t]*(?:\r\n[ \t]+)?[^ \
 
 
 class Incoming:
-    """Makes received messages of mail, one for each tenant that has recipients, and stores them."""
+    """Makes received messages of mail, and stores them: one for each tenant and each policy of its domains."""
 
     def __init__(
         self,
@@ -43,10 +43,11 @@ class Incoming:
         domains: LocalDomains,
         reports: Reports,
         storing: Storing,
+        verifier: MailVerifier,
         refusals: Refusals,
     ) -> None:
         self._settings, self._database, self._domains, self._reports = settings, database, domains, reports
-        self._storing, self._refusals = storing, refusals
+        self._storing, self._verifier, self._refusals = storing, verifier, refusals
 
     async def recipient_refusal(self, transaction: MailTransaction, address: str, peer: DoorPeer) -> str | None:
         """Return the reply to a recipient that has no mailbox here, or a full one."""
@@ -55,20 +56,23 @@ class Incoming:
         except MailBBGunError as error:
             return refusal(error)
         if not isinstance(found, Reply):
-            transaction.tenants[address] = found
+            transaction.owners[address] = found
             return None
         told = {"client": peer.address, "mail_from": transaction.mail_from, "to": address, "reply": _reply(found)}
         self._refusals.tell("recipient", peer.network, told, event="recipient_refused")
         return _reply(found)
 
-    def _found(self, address: str, size: int) -> UUID | Reply:
-        """Return the tenant whose mailbox or return path an address is, or the reply that refuses it."""
+    def _found(self, address: str, size: int) -> RecipientOwner | Reply:
+        """Return who has the mailbox or return path of an address, or the reply that refuses it."""
         if (tenant_id := self._reports.tenant_of(address)) is not None:
-            return tenant_id
+            return RecipientOwner(tenant_id, "none")  # a report says what happened, whoever it is from
         found = resolve(self._database, self._domains, [address], size)[address]
         if isinstance(found, Reply) and self._reports.takes(address.rpartition("@")[2].lower(), None):
             return NO_SUCH if found == NOT_LOCAL else found
-        return found if isinstance(found, Reply) else found.tenant_id
+        if isinstance(found, Reply):
+            return found
+        local = self._domains.of(address.rpartition("@")[2].lower())
+        return RecipientOwner(found.tenant_id, local.policy if local else "none")
 
     async def take(self, transaction: MailTransaction, content: bytes, peer: DoorPeer) -> str:
         """Store a message, and return the reply to its final dot.
@@ -79,17 +83,23 @@ class Incoming:
         hops = len(_HOP.findall(header))
         if hops > MOST_HOPS:
             return LOOP
-        hostname, now = self._settings.HOSTNAME, datetime.now(UTC)
-        mime = received(peer, hostname, now, logged_in=False, smtputf8=transaction.smtputf8) + content
+        owners, hostname, now = transaction.owners, self._settings.HOSTNAME, datetime.now(UTC)
+        judged = await self._verifier.judged(transaction, content, peer, {one[1] for one in owners.values()})
+        if judged.reply is not None:
+            told = {"client": peer.address, "mail_from": transaction.mail_from, "reply": judged.reply}
+            self._refusals.tell("message", peer.network, told, event="message_refused")
+            return judged.reply
+        mime = received(peer, hostname, now, logged_in=False, smtputf8=transaction.smtputf8) + judged.content
         # Without a Message-ID, equal mail is known by the times that the servers on its way have put into it.
         known = hops > 0 or _MESSAGE_ID.search(header) is not None
         stored = []
         try:
-            for tenant_id in sorted(set(transaction.tenants.values())):
-                its = [one for one in transaction.recipients if transaction.tenants[one] == tenant_id]
-                caller = Caller(tenant_id)
+            for owner in sorted(set(owners.values())):
+                its = [one for one in transaction.recipients if owners[one] == owner]
+                caller, reason = Caller(owner.tenant_id), judged.quarantined.get(owner.policy)
                 claim = _claim(caller, transaction.mail_from, its, content) if known else None
-                submission = Received(mime=mime, recipients=its, mail_from=transaction.mail_from)
+                before = b"" if reason is None else quarantine_field(reason)
+                submission = Received(mime=before + mime, recipients=its, mail_from=transaction.mail_from)
                 stored.append((await self._storing.store(submission, caller, PLAIN, claim)).id)
         except MailBBGunError as error:
             return refusal(error)
