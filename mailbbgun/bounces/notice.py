@@ -6,7 +6,7 @@ mail's only recipient is meant.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mailbbgun.bounces import addresses, mime
@@ -16,7 +16,7 @@ LONGEST, MOST_LINES, MOST_RECIPIENTS = 24_000, 600, 100
 
 _HEADER_LINE = re.compile(
     r"[>|\s]{0,8}(?:received|return-path|message-id|mime-version|subject|date|from|to|content-type|reply-to|"
-    r"x-[\w-]{2,40}|dkim-signature|in-reply-to|references|sender|content-transfer-encoding)\s{0,3}:",
+    r"(?:x|list)-[\w-]{2,40}|dkim-signature|in-reply-to|references|sender|content-transfer-encoding)\s{0,3}:",
     re.IGNORECASE,
 )
 _RECEIVED = re.compile(r"[>|\s]{0,8}received: (?:from|by|\(qmail)", re.IGNORECASE)
@@ -71,6 +71,32 @@ _CONTACT = re.compile(
     r"message-id|received:|mail from|reply-to|\bby .{0,60} with\b|subject:|envelope-from|x-mailer",
     re.IGNORECASE,
 )
+# A reply in the transcript of an old sendmail, about one recipient: 550 <ann@example.net>... User unknown
+_IN_TRANSCRIPT = re.compile(r"\s{0,3}[45]\d\d[ \-]<[^<>\s]{1,320}>\.\.\. ")
+_FORWARDED_BY = re.compile(
+    r"\((?:expanded|generated) from:?\s{1,9}<?(?P<address>[^\s<>()]{1,320}@[^\s<>()]{1,255}?)>?\)"
+)
+# A line before names that have no domain, and such a name, perhaps with words far behind it.
+_LISTS = re.compile(
+    r"(?:to the following|following (?:recipient|user|name|address|mailbox)).{0,200}:\s{0,9}\Z", re.IGNORECASE
+)
+_NAME = re.compile(r"\s{0,12}<?(?P<name>[a-z0-9][\w.+\-]{0,62}\w)>?(?:\s{2,40}\S.{0,200})?\s{0,9}", re.IGNORECASE)
+# The addresses of list managers, and what they say of mail that they refuse: not of mail that waits for a moderator.
+_MANAGER = re.compile(
+    r"(?:owner-(?P<owned>[^\s@]{1,64})|(?P<list>[^\s@]{1,64})-(?:admin|owner|bounces?|request|help|return|errors)|"
+    r"listserv|majordomo|sympa|mailman)@(?P<domain>[^\s@]{1,255})",
+    re.IGNORECASE,
+)
+_LIST_REFUSES = re.compile(
+    r"(?:not|n't) (?:yet )?(?:an? )?(?:registered )?(?:member|subscriber|subscribed)\b|"
+    r"only (?:\w{1,12} ){0,3}(?:member|subscriber)s\b|not (?:allowed|permitted|authori[sz]ed) to (?:post|send|submit)|"
+    r"been (?:automatically )?(?:rejected|refused|discarded)|rejected for the following|"
+    r"duplicated message-id|loop (?:alert|detected)",
+    re.IGNORECASE,
+)
+_HELD = re.compile(
+    r"awaits? moderat|being held|held (?:until|for)|(?:pending|waiting for) (?:approval|moderat)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +128,12 @@ def halves(text: str) -> Halves:
 
 def _address_follows(lines: list[str], index: int) -> bool:
     """Return whether an address stands alone right after the line, so that the notice goes on."""
-    return any(_ALONE.fullmatch(line.strip()[:400]) for line in lines[index + 1 : index + 3])
+    return any(is_address(line) for line in lines[index + 1 : index + 3])
+
+
+def is_address(line: str) -> bool:
+    """Return whether a line is an address, perhaps after a label."""
+    return _ALONE.fullmatch(line.strip()[:400]) is not None
 
 
 def _is_header(lines: list[str]) -> bool:
@@ -146,6 +177,46 @@ def recipients(lines: list[str], ours: frozenset[str]) -> list[Failed]:
     return []
 
 
+def names(lines: list[str], original: Sequence[str], domain: str) -> list[Failed]:
+    """Return the recipients that a server lists without a domain.
+
+    ``original``: the recipients of the mail that came back. Names that are not among them belong to ``domain``.
+    """
+    lines = [line for line in lines if line.strip()]
+    known = {one.partition("@")[0].lower(): one for one in original}
+    found: list[Failed] = []
+    for index, line in enumerate(lines):
+        if not _LISTS.search(line[-400:]):
+            continue
+        for at in range(index + 1, min(index + 1 + MOST_RECIPIENTS, len(lines))):
+            if (match := _NAME.fullmatch(lines[at][:300])) is None:
+                break
+            address = known.get(match["name"].lower(), f"{match['name']}@{domain}")
+            found.append(Failed(address, " ".join(f"{lines[at]} {line}".split())[:2_000]))
+        break
+    return found
+
+
+def list_that_refuses(lines: list[str], author: str, ours: frozenset[str]) -> list[Failed]:
+    """Return the mailing list that did not take the mail, if the author is a list manager that says so."""
+    manager = _MANAGER.fullmatch(author)
+    lines = [line for line in lines if line.strip()][:12]
+    text = " ".join(" ".join(lines).split())[:2_000]
+    refuses = next((at for at, line in enumerate(lines) if _LIST_REFUSES.search(line[:400])), None)
+    if manager is None or refuses is None or _HELD.search(text):
+        return []
+    named = [one for one in addresses.all_in(" ".join(lines[: refuses + 2])[:2_000]) if one.lower() not in ours]
+    name = manager["owned"] or manager["list"]
+    address = next(iter(named), f"{name}@{manager['domain']}" if name else "")
+    return [Failed(address, text)] if address else []
+
+
+def forwarded_by(text: str) -> str:
+    """Return the address that forwarded the mail to the one that failed, if what is said of it tells; else empty."""
+    match = _FORWARDED_BY.search(text)
+    return addresses.clean(match["address"]) if match else ""
+
+
 def _alone(lines: list[str], *, labelled: bool) -> Iterator[tuple[str, int]]:
     """Yield addresses that begin a line. ``labelled``: those after a mere "To:" instead."""
     for index, line in enumerate(lines):
@@ -175,6 +246,8 @@ def _in_sentences(lines: list[str]) -> Iterator[tuple[str, int]]:
 
 def _about(lines: list[str], at: int, others: set[int]) -> str:
     """Return what the lines say about the recipient in line ``at``: up to the next one."""
+    if _IN_TRANSCRIPT.match(lines[at][:400]):
+        return " ".join(lines[at].split())[:2_000]
     last = next((index for index in range(at + 1, min(at + 40, len(lines))) if index in others), at + 40)
     return " ".join(" ".join(lines[at:last]).split())[:2_000]
 
