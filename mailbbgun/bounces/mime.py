@@ -106,14 +106,17 @@ def fields_of(head: str) -> dict[str, list[str]]:
 def unfolded(head: str) -> Iterator[str]:
     """Yield the lines of a header, each with what continues it (RFC 5322 §2.2.3)."""
     held: list[str] = []
+    length = 0
     for line in head.split("\n"):
         if line[:1] in (" ", "\t") and held:
-            if sum(map(len, held[:64])) < LONGEST_FIELD and len(held) < 64:
+            if length < LONGEST_FIELD and len(held) < 64:
                 held.append(line.strip())
+                length += len(held[-1])
             continue
         if held:
             yield " ".join(held)[:LONGEST_FIELD]
         held = [line.rstrip()[:LONGEST_FIELD]]
+        length = len(held[0])
     if held:
         yield " ".join(held)[:LONGEST_FIELD]
 

@@ -33,6 +33,8 @@ _ORIGINAL = re.compile(
     r"\boriginal mail\b.{0,20}:$",
     re.IGNORECASE,
 )
+# Behind these words, a few fields of the mail's header stand in the middle of the notice.
+_RELATES = re.compile(r"with the following header fields", re.IGNORECASE)
 # On a line of its own: <ann@example.com>: … or ann@example.com, perhaps after a label.
 _ALONE = re.compile(
     r"[\s>*\-|#.\d()]{0,12}(?:(?P<label>to|recipients?|address|user|e-?mail(?: address)?|mailbox|(?:original|intended) "
@@ -41,6 +43,8 @@ _ALONE = re.compile(
     r"(?P<address>[^\s<>\"'(),;:]{1,200}@[\w.\-\[\]]{1,200})[>\"'):\].,;]{0,5}",
     re.IGNORECASE,
 )
+# What a server says of a recipient that it begins a line with.
+_BLAMED = re.compile(r"\s{0,8}<(?P<address>[^\s<>]{1,200}@[\w.\-]{1,200})>(?::| \((?:expanded|generated) from)")
 # The line before a list of recipients.
 _INTRODUCES = re.compile(
     r"following|recipient|address(?:es|ed)?\b.{0,40}(?::|$)|deliver\w{0,8}(?: \w{1,20}){0,3} to\b|did not reach|"
@@ -54,7 +58,8 @@ _FAILED = re.compile(
     r"disabled|inactive|no longer|expired|warning|delay|rcpt to|recipient|\b[45]\d\d\b|[45]\.\d\.\d|できません|"
     r"届け|エラー|"
     r"nicht|impossible|addressed to|local user|n'a pas|no se ha|non è|não|недостав|не достав|无法|失败|退信|"
-    r"unzustellbar|zugestellt|entregad|recapit|bezorg|leverer|levere|consegn|remis",
+    r"unzustellbar|zugestellt|entreg|recapit|bestel|bezorg|lever|consegn|remis|toimit|dostarcz|doruč|kézbesít|"
+    r"teslim|배달|傳遞|传递|送达|送達",
     re.IGNORECASE,
 )
 _PLAINLY = re.compile(
@@ -73,6 +78,8 @@ _CONTACT = re.compile(
 )
 # A reply in the transcript of an old sendmail, about one recipient: 550 <ann@example.net>... User unknown
 _IN_TRANSCRIPT = re.compile(r"\s{0,3}[45]\d\d[ \-]<[^<>\s]{1,320}>\.\.\. ")
+# An address that the next line goes on about: … (expanded from
+_GOES_ON = re.compile(r"\((?:expanded|generated) from:?\s{0,9}\Z", re.IGNORECASE)
 _FORWARDED_BY = re.compile(
     r"\((?:expanded|generated) from:?\s{1,9}<?(?P<address>[^\s<>()]{1,320}@[^\s<>()]{1,255}?)>?\)"
 )
@@ -122,6 +129,10 @@ def halves(text: str) -> Halves:
         if _ORIGINAL.search(line[:200]) and index and not _address_follows(lines, index):
             return Halves(lines[:index], _header_in(lines[index + 1 :]))
         if _HEADER_LINE.match(line[:200]) and _is_header(lines[index : index + 12]):
+            if _RELATES.search(" ".join(lines[max(index - 2, 0) : index])[:400]):
+                end = next((at for at in range(index, len(lines)) if not lines[at].strip()), len(lines))
+                rest = halves("\n".join(lines[end:]))
+                return Halves([*lines[:index], *rest.lines], _header_in(lines[index:end]))
             return Halves(lines[:index], _header_in(lines[index:]))
     return Halves(lines, {})
 
@@ -165,13 +176,21 @@ def _header_in(lines: list[str]) -> dict[str, list[str]]:
 def recipients(lines: list[str], ours: frozenset[str]) -> list[Failed]:
     """Return the recipients that the lines name, by the best evidence. ``ours``: addresses that are none."""
     lines = [line for line in lines if line.strip()]
-    for found in (_alone(lines, labelled=False), _rcpt(lines), _in_sentences(lines), _alone(lines, labelled=True)):
+    for found in (
+        _alone(lines, labelled=False),
+        _services(lines),
+        _rcpt(lines),
+        _in_sentences(lines),
+        _alone(lines, labelled=True),
+    ):
         kept: dict[str, int] = {}
         for address, at in found:
-            if address.lower() not in ours and not addresses.is_service(address):
+            if address.lower() not in ours:
                 kept.setdefault(address, at)
             if len(kept) >= MOST_RECIPIENTS:
                 break
+        # A name inside the server's system often stands beside the address that a person wrote.
+        kept = {address: at for address, at in kept.items() if "." in address.rpartition("@")[2]} or kept
         if kept:
             return [Failed(address, _about(lines, at, set(kept.values()))) for address, at in kept.items()]
     return []
@@ -221,27 +240,43 @@ def _alone(lines: list[str], *, labelled: bool) -> Iterator[tuple[str, int]]:
     """Yield addresses that begin a line. ``labelled``: those after a mere "To:" instead."""
     for index, line in enumerate(lines):
         match = _ALONE.match(line[:400])
+        if index and _GOES_ON.search(lines[index - 1][-40:]):
+            continue
         if match is None or ((match["label"] or "").lower() == "to") is not labelled:
             continue
         rest = line[match.end() : 400].strip()
         sure = not rest or match[0].rstrip().endswith((">:", ":", ">")) or match["label"] or _FAILED.search(rest)
         introduced = index and _INTRODUCES.search(lines[index - 1][:400])
-        if (sure or introduced) and (address := addresses.clean(match["address"])):
+        if (sure or introduced) and (address := _person(match["address"])):
             yield address, index
 
 
 def _rcpt(lines: list[str]) -> Iterator[tuple[str, int]]:
     for index, line in enumerate(lines):
-        for match in _RCPT.finditer(line[:1_000]):
-            if address := addresses.clean(match["address"]):
+        for match in (*_RCPT.finditer(line[:1_000]), *_FORWARDED_BY.finditer(line[:1_000])):
+            if address := _person(match["address"]):
                 yield address, index
+
+
+def _services(lines: list[str]) -> Iterator[tuple[str, int]]:
+    """Yield addresses of services that failed: notices name those of people to ask, too, but not in this form."""
+    for index, line in enumerate(lines):
+        if match := _BLAMED.match(line[:400]):
+            yield addresses.clean(match["address"]), index
+
+
+def _person(text: str) -> str:
+    """Return the address in a text; empty if there is none, or if it is of a service."""
+    address = addresses.clean(text)
+    return "" if addresses.is_service(address) else address
 
 
 def _in_sentences(lines: list[str]) -> Iterator[tuple[str, int]]:
     for index, line in enumerate(lines):
         near = " ".join(lines[max(index - 1, 0) : index + 2])[:1_000]
         if "@" in line and _FAILED.search(near) and not _CONTACT.search(line[:400]):
-            yield from ((address, index) for address in addresses.all_in(line[:1_000]))
+            found = addresses.all_in(line[:1_000])
+            yield from ((address, index) for address in found if not addresses.is_service(address))
 
 
 def _about(lines: list[str], at: int, others: set[int]) -> str:

@@ -26,7 +26,10 @@ _SUBJECT = re.compile(
     r"(?:delivery|mail|message|e-?mail).{0,20}(?:fail|delay|warning|error|reject|block)|could not (?:be )?(?:send|"
     r"sent|deliver)|"
     r"non ?remis|non ?deliver|ndn:|bounce|warning: (?:could|message)|unzustellbar|nicht zugestellt|"
-    r"no se (?:pudo|ha podido)|mancato recapito|não (?:foi )?entreg|недоставл|не доставл|"
+    r"no se (?:pudo|puede|ha podido)|mancato recapito|non recapit|onbestelbaar|kan (?:ikke|inte) lever|olever|"
+    r"går inte att lever|toimittamat|ei voi\w{0,3} toimit|niedostarcz|nie dostarcz|nedoruč|kézbesíthet|teslim edile|"
+    r"não é possível entreg|impossible de remettre|no entregad|nije isporuč|배달|傳遞|传递|未送达|"
+    r"não (?:foi )?entreg|недоставл|не доставл|"
     r"配信|送信エラー|届き|退信|无法投递|status notification|unknown (?:user|address|recipient)|user unknown|rejected|"
     r"mailbox (?:full|not|unav)|quota|nondeliver|message status|returned because|error sending",
     re.IGNORECASE,
@@ -193,7 +196,9 @@ class _Reader:
             return True
         subject, author = mail.first("subject")[:300], mail.first("from")[:300]
         returned = mail.first("return-path").strip()
-        daemon = bool(_DAEMON.search(author)) or returned == "<>" or "mailer-daemon" in returned.lower()
+        daemon = (
+            bool(_DAEMON.search(author)) or "@" not in author or returned == "<>" or "mailer-daemon" in returned.lower()
+        )
         fails = bool(_SUBJECT.search(subject))
         plainly = notice.says_it_failed(self._halves.lines, plainly=True)
         if "in-reply-to" in mail.headers and not daemon:
@@ -279,7 +284,17 @@ def _words_of(mail: Mail) -> str:
 
 
 def _without_tags(html: str) -> str:
-    return unescape(_TAG.sub(" ", _BREAKS.sub("\n", html)))
+    return unescape(_TAG.sub(" ", _BREAKS.sub("\n", _without_styles(html))))
+
+
+def _without_styles(html: str) -> str:
+    lowered, kept, end = html.lower(), [], 0
+    while (start := lowered.find("<style", end)) >= 0:
+        kept.append(html[end:start])
+        end = lowered.find("</style", start)
+        if end < 0:
+            return "".join(kept)
+    return "".join([*kept, html[end:]])
 
 
 def _original_header(mail: Mail) -> dict[str, list[str]]:

@@ -28,6 +28,8 @@ HOSTILE = {
     "100,000 parameters": MIXED + b"; a=b" * 100_000 + b"\n\nx",
     "a header of brackets": HEAD + b"To: " + b"<" * 500_000 + b"\n\nx",
     "tags that never end": HEAD + b"Content-Type: text/html\n\n" + b"<a" * 250_000,
+    "styles that never end": HEAD + b"Content-Type: text/html\n\n" + b"<style" * 80_000,
+    "headers without end": HEAD + b"\n" + b"with the following header fields\nReceived: from a\n\n" * 10_000,
     "addresses without end": HEAD + b"\n" + b"a@" * 250_000,
     "20,000 failed addresses": HEAD + b"\n" + b"".join(b"<u%d@example.com>: failed\n" % n for n in range(20_000)),
     "one word": HEAD + b"\n<a@b.c>: " + b"user unknown " * 40_000,

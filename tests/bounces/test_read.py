@@ -117,6 +117,20 @@ SENDMAIL = """   ----- The following addresses had permanent fatal errors -----
 """
 
 
+MESSAGING_SERVER = """This report relates to a message you sent with the following header fields:
+
+  Message-id: <1@example.com>
+  From: Shop <shop@example.com>
+  To: Somebody <all@example.com>
+  Subject: Invoice
+
+Your message cannot be delivered to the following recipients:
+
+  Recipient address: ann@example.net
+  Reason: recipient reached disk quota (over quota)
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "subject", "reason"),
     [
@@ -132,6 +146,17 @@ SENDMAIL = """   ----- The following addresses had permanent fatal errors -----
         ("undeliverable to ann@example.net\n\nOriginal message follows.\n", "Undeliverable Mail", "unknown"),
         ("Die Nachricht an ann@example.net ist unzustellbar: Adresse unbekannt", "Unzustellbar", "invalid_mailbox"),
         ("<ann@example.net>: 宛先不明のため配信できません", "配信エラー", "invalid_mailbox"),
+        ("Recapito non riuscito:\n\nann@example.net\nRecipNotFound", "Non recapitabile: Invoice", "invalid_mailbox"),
+        ("Kan ikke leveres:\n\nann@example.net\nRecipNotFound", "Kan ikke leveres: Invoice", "invalid_mailbox"),
+        ("無法傳遞\n\nann@example.net\nRecipNotFound", "未送达: Invoice", "invalid_mailbox"),
+        (MESSAGING_SERVER, "Delivery Notification: Delivery has failed", "mailbox_full"),
+        (
+            "Recipient address: @mx.example:ann@store\nOriginal address: ann@example.net\nIt failed",
+            "Failure",
+            "unknown",
+        ),
+        ('"|/bin/x"\n    (reason: 255)\n    (expanded from: <ann@example.net>)', "Returned mail", "unknown"),
+        ("pipe to |/bin/x /home/cis/.m/cis@example.org\n    ann@example.net", "Mail delivery failed", "mailer_error"),
         (f"It was not delivered.\n\n--- Original message ---\n{ORIGINAL}", "Undelivered Mail", "unknown"),
     ],
 )
@@ -139,6 +164,33 @@ def test_notices_of_no_standard_are_understood(text, subject, reason):
     told = read(notice(text, subject))
     assert [(one.address, one.reason) for one in told.recipients] == [("ann@example.net", reason)]
     assert told.kind is ReportKind.FAILURE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ask <postmaster@mx.example.net>.\n\n<postmaster@example.net>: user unknown",
+        "<postmaster@example.net> (expanded from <root@example.net>): host mx said: 550 5.1.1 user unknown",
+        "<postmaster@example.net> (expanded from\n    <root@example.net>): host mx said: 550 5.1.1 user unknown",
+    ],
+)
+def test_a_service_can_be_the_recipient_that_failed(text):
+    (one,) = read(notice(text)).recipients
+    assert (one.address, one.class_) == ("postmaster@example.net", HARD)
+
+
+def test_a_report_without_an_author_is_of_a_server():
+    raw = notice("--- addresses with problems ---\n<ann@example.net>  (No such user)", "Delivery Status", "<>")
+    assert [one.address for one in read(raw).recipients] == ["ann@example.net"]
+
+
+def test_styles_of_a_page_are_not_read():
+    style = "<style>" + "a@media.example { failed: 550 }\n" * 1_000 + "</style>"
+    page = (
+        f"<html>{style}<p>Unable to deliver your message to<br>ann@example.net<br>because: Mailbox is full</p></html>"
+    )
+    raw = b"From: postmaster@x.example\nSubject: Undeliverable\nContent-Type: text/html\n\n" + page.encode()
+    assert [(one.address, one.reason) for one in read(raw).recipients] == [("ann@example.net", "mailbox_full")]
 
 
 def test_a_notice_names_the_message_that_came_back():
