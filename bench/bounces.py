@@ -1,18 +1,21 @@
 """How well reports that came back are understood: ``python -m bench.bounces FOLDER``.
 
-Reads each mail in FOLDER that somebody has labelled, and compares. These files of labels are known, anywhere in it:
+Reads each mail in FOLDER that has a label, and compares. These files of labels are known, anywhere
+in FOLDER:
 
 - ``labels.json`` of Sisimai's answers: ``{"file": {"rb": [{"recipient", "hardbounce", "reason"}]}}``
 - ``labels.json`` of flufl.bounce's: ``{"file": {"permanent": [addresses], "temporary": [addresses]}}``
-- ``bounce_oracles.json``, addresses on which parsers agree: ``{"path": {"majority_recipients": [addresses]}}``
+- ``bounce_oracles.json``, on what parsers agree: ``{"path": {"majority_recipients": [addresses]}}``
 - ``smtp_replies.json``: ``[{"text", "replycode", "status", "hardbounce", "reason"}]``
 
-Mail below ``--ordinary`` folders is no report, and should be left alone. Figures are per file of labels:
+Mail below ``--ordinary`` folders is no report, and should be left alone. Figures are per file of
+labels:
 
 - ``recipients``: mails of which exactly the labelled recipients were named
 - ``hard``: recipients, or replies, that are rightly said to be hard or not
-- ``hard*``: the same without Sisimai's reason ``filtered``. It says so, and "not hard", of any "user unknown"
-  if it cannot see that it answers RCPT.
+- ``hard*``: the same without Sisimai's reason ``filtered``: it says "not hard" of a "user unknown"
+  unless it sees that it answers RCPT, or the code 5.1.1
+- ``auto-replies``: answers of machines that were taken for such
 - ``left alone``: mails that are no report, and were not taken for one
 """
 
