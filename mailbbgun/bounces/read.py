@@ -197,7 +197,10 @@ class _Reader:
         subject, author = mail.first("subject")[:300], mail.first("from")[:300]
         returned = mail.first("return-path").strip()
         daemon = (
-            bool(_DAEMON.search(author)) or "@" not in author or returned == "<>" or "mailer-daemon" in returned.lower()
+            bool(_DAEMON.search(author))
+            or author.rstrip().endswith("<>")
+            or returned == "<>"
+            or "mailer-daemon" in returned.lower()
         )
         fails = bool(_SUBJECT.search(subject))
         plainly = notice.says_it_failed(self._halves.lines, plainly=True)
