@@ -95,7 +95,7 @@ _MANAGER = re.compile(
     re.IGNORECASE,
 )
 _LIST_REFUSES = re.compile(
-    r"(?:not|n't) (?:yet )?(?:an? )?(?:registered )?(?:member|subscriber|subscribed)\b|"
+    r"\b(?:you|senders?|authors?|posters?)\b.{0,60}(?:not|n't) (?:yet )?(?:an? )?(?:registered )?(?:member|subscrib)|"
     r"only (?:\w{1,12} ){0,3}(?:member|subscriber)s\b|not (?:allowed|permitted|authori[sz]ed) to (?:post|send|submit)|"
     r"been (?:automatically )?(?:rejected|refused|discarded)|rejected for the following|"
     r"duplicated message-id|loop (?:alert|detected)",

@@ -125,7 +125,8 @@ class _Reader:
 
     def _notification(self) -> Report | None:
         parts = [*self._mail.of_type("message/delivery-status", "message/global-delivery-status")]
-        parts = parts or [one for one in self._mail.parts[:4] if delivery_status.looks_like_one(one.text)]
+        if not parts and self._looks_like_a_bounce():
+            parts = [one for one in self._mail.parts[:4] if delivery_status.looks_like_one(one.text)]
         status = Status()
         for part in parts:
             one = delivery_status.parse(part.text)
@@ -179,7 +180,11 @@ class _Reader:
         """Return what a mail server's report says that a person forwards, as an attachment or quoted."""
         if self._is_forwarded or auto_reply.is_one(self._mail):
             return None
-        quoted = self._words if _FORWARDS.match(self._mail.first("subject")) else ""
+        subject = self._mail.first("subject")[:300]
+        forwards = bool(_FORWARDS.match(subject))
+        if not forwards and ("in-reply-to" in self._mail.headers or _ANSWER.match(subject)):
+            return None
+        quoted = self._words if forwards else ""
         for inner in mime.forwarded(self._mail, quoted):
             if _SERVER.search(inner.first("from")[:300]):
                 told = _Reader(inner, self._classifier, is_forwarded=True).report()

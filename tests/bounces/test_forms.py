@@ -101,6 +101,7 @@ def test_a_list_that_refuses_mail_is_the_recipient_that_failed(author, subject, 
     ("author", "text"),
     [
         ("talk-bounces@example.net", "Your message is being held: post by a non-member, only members may post."),
+        ("talk-bounces@example.net", "The results of your commands:\n\n ben@example.net is not a member of Talk"),
         ("ann@example.net", "You are not a member of talk@example.net, said Ben."),
         ("talk-owner@example.net", "Welcome to talk@example.net! Please write in English."),
     ],
@@ -143,6 +144,16 @@ def test_a_report_that_a_person_forwards_as_an_attachment_is_read(inner, kind):
     head = "From: ben@example.com\nSubject: Look\nContent-Type: multipart/mixed; boundary=x\n\n--x\n\nHello\n--x\n"
     told = read(head.encode() + b"Content-Type: message/rfc822\n\n" + inner + b"\n--x--\n")
     assert (told.kind, [one.address for one in told.recipients]) == (kind, ["ann@example.net"] * (kind != "other"))
+
+
+@pytest.mark.parametrize("head", ["Subject: Re: Undelivered", "Subject: Hello\nIn-Reply-To: <1@example.com>"])
+@pytest.mark.parametrize("kind", ["message/rfc822", "text/plain"])
+def test_a_report_that_is_attached_to_an_answer_is_left_alone(head, kind):
+    head = f"From: ben@example.com\n{head}\nContent-Type: multipart/mixed; boundary=x\n\n--x\n\nHello\n--x\n"
+    fields = b"Reporting-MTA: dns; x\n\nFinal-Recipient: rfc822; ann@example.net\nAction: failed\nStatus: 5.1.1\n"
+    inner = dsn() if kind == "message/rfc822" else fields
+    told = read(head.encode() + f"Content-Type: {kind}\n\n".encode() + inner + b"\n--x--\n")
+    assert (told.kind, told.recipients) == ("other", ())
 
 
 def test_a_server_that_answers_to_the_subject_of_the_mail_is_understood():
