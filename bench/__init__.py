@@ -4,8 +4,9 @@ All systems send into the same sink. ``run.py`` plans a run, ``turns.py`` lists 
 does in a round, and ``phases.py`` measures it. ``stats.py``, ``report.py`` and ``plot.py`` turn
 figures into tables and drawings. ``against.py``, ``backlog.py``, ``many_connections.py`` and
 ``slow_clients.py`` are other measurements, each with an option of its own. ``trickle.py`` measures
-the latency of a few messages for ``many_connections.py``. ``figures.py`` and ``templates.py`` are programs of
-their own.
+the latency of a few messages for ``many_connections.py``. ``figures.py``, ``templates.py`` and
+``webhooks.py`` are programs of their own. So is ``bounces.py``, which measures no time but how many
+reports are understood.
 
 ``processes/`` starts, watches and stops what is measured: this service, its servers, the sink.
 ``programs/`` are the clients and the messages they send: separate programs, so that they do not

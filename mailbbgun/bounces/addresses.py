@@ -37,10 +37,13 @@ def is_service(address: str) -> bool:
 
 
 def _bare(match: re.Match[str]) -> str:
+    """Return the address without what sticks to it; empty if it is none."""
     local, domain = match[1].lstrip(".=*-_").rstrip(), match[2].rstrip(".-_")
     if match[1].startswith('"'):
         local = match[1]
     if local.lower().startswith("smtp="):  # an X.400 address with an Internet address in it
         local = local[5:]
+    if local.startswith("/") and "=" not in local:  # a path, and no X.400 address
+        return ""
     local = local or match[1]
     return f"{local}@{domain}"[:LONGEST]

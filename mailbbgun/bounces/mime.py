@@ -20,10 +20,19 @@ MOST_BYTES = 512 * 1024
 MOST_FIELDS, LONGEST_FIELD = 500, 4_096
 #: Levels of multipart and attached mail, and parts of all levels.
 MOST_LEVELS, MOST_PARTS = 8, 64
+#: Attached mails that are read as forwarded.
+MOST_FORWARDED = 3
 #: Characters of a decoded part.
 LONGEST_TEXT = 64 * 1024
 
 _FIELD = re.compile(r"([!-9;-~]{1,80})[ \t]*:(.*)", re.DOTALL)
+# The line that announces a mail that is forwarded within the text, and the mark of a quoted line.
+_ANNOUNCES = re.compile(
+    r"[>\s]{0,8}(?:-{2,12} ?(?:forwarded|original|weitergeleitete|urspr\w{1,10}) (?:message|mail|nachricht)|"
+    r"begin forwarded message|anfang der weitergeleiteten)",
+    re.IGNORECASE,
+)
+_QUOTE = re.compile(r"\A\s{0,4}>{1,8} ?")
 #: Codecs that turn text into text, or take quadratic time.
 _BAD_CODECS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined"})
 
@@ -66,6 +75,17 @@ def parse(raw: bytes) -> Mail:
     return Mail(headers, content_type, parts)
 
 
+def forwarded(mail: Mail, quoted: str) -> Iterator[Mail]:
+    """Yield the mails that are attached, and the one that ``quoted`` has below a line that announces it."""
+    for part in [*mail.of_type("message/rfc822")][:MOST_FORWARDED]:
+        yield parse(part.text.encode("latin-1", "replace"))
+    lines = quoted[:LONGEST_TEXT].split("\n")
+    start = next((at for at, line in enumerate(lines, 1) if _ANNOUNCES.match(line[:200])), len(lines))
+    if text := "\n".join(_QUOTE.sub("", line) for line in lines[start:]).strip():
+        headers, _ = split_header(text.encode("utf-8", "replace").decode("latin-1"))
+        yield Mail(headers, "text/plain", [Part("text/plain", headers, text.partition("\n\n")[2])])
+
+
 def split_header(text: str) -> tuple[dict[str, list[str]], str]:
     """Return the header fields, by name in lower case, and the body."""
     head, _, body = text.partition("\n\n") if not text.startswith("\n") else ("", "", text[1:])
@@ -86,14 +106,17 @@ def fields_of(head: str) -> dict[str, list[str]]:
 def unfolded(head: str) -> Iterator[str]:
     """Yield the lines of a header, each with what continues it (RFC 5322 §2.2.3)."""
     held: list[str] = []
+    length = 0
     for line in head.split("\n"):
         if line[:1] in (" ", "\t") and held:
-            if sum(map(len, held[:64])) < LONGEST_FIELD and len(held) < 64:
+            if length < LONGEST_FIELD and len(held) < 64:
                 held.append(line.strip())
+                length += len(held[-1])
             continue
         if held:
             yield " ".join(held)[:LONGEST_FIELD]
         held = [line.rstrip()[:LONGEST_FIELD]]
+        length = len(held[0])
     if held:
         yield " ".join(held)[:LONGEST_FIELD]
 

@@ -154,6 +154,7 @@ PATTERNS: tuple[tuple[str, str], ...] = (
         r"couldn't be found|unknown)|"
         r"(?:email )?account that you tried to reach does not exist|not a (?:valid|known|registered) (?:user|"
         r"recipient|mailbox|address)|"
+        r"\b542 \S{1,320} rejected|"
         r"recipnotfound|recipientnotfound|resolver\.adr|(?:not listed|no match|not found) in (?:public |the |"
         r"domino )?(?:name|address|directory|local)|"
         r"check if address is correct|unknown or illegal|user rejected|unknown alias|not our customer|"

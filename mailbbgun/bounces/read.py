@@ -26,7 +26,10 @@ _SUBJECT = re.compile(
     r"(?:delivery|mail|message|e-?mail).{0,20}(?:fail|delay|warning|error|reject|block)|could not (?:be )?(?:send|"
     r"sent|deliver)|"
     r"non ?remis|non ?deliver|ndn:|bounce|warning: (?:could|message)|unzustellbar|nicht zugestellt|"
-    r"no se (?:pudo|ha podido)|mancato recapito|não (?:foi )?entreg|недоставл|не доставл|"
+    r"no se (?:pudo|puede|ha podido)|mancato recapito|non recapit|onbestelbaar|kan (?:ikke|inte) lever|olever|"
+    r"går inte att lever|toimittamat|ei voi\w{0,3} toimit|niedostarcz|nie dostarcz|nedoruč|kézbesíthet|teslim edile|"
+    r"não é possível entreg|impossible de remettre|no entregad|nije isporuč|배달|傳遞|传递|未送达|"
+    r"não (?:foi )?entreg|недоставл|не доставл|"
     r"配信|送信エラー|届き|退信|无法投递|status notification|unknown (?:user|address|recipient)|user unknown|rejected|"
     r"mailbox (?:full|not|unav)|quota|nondeliver|message status|returned because|error sending",
     re.IGNORECASE,
@@ -39,6 +42,10 @@ _DELAYED = re.compile(
     re.IGNORECASE,
 )
 _ANSWER = re.compile(r"\s{0,9}(?:re|aw|sv|fwd?|wg|tr)\s?(?:\[\d\])?:", re.IGNORECASE)
+# What a person's programs write before the subject of a mail that is forwarded, and a mail server's name.
+_FORWARDS = re.compile(r"\s{0,9}(?:fwd?|wg|tr|rv|enc|i|vs|vb|doorst)\s?:", re.IGNORECASE)
+_SERVER = re.compile(r"mailer-?daemon|post-?master|mail delivery (?:sub)?system", re.IGNORECASE)
+_LETTERS = re.compile(r"[^\W\d_]{2}")
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 _BREAKS = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d|/td)\b[^<>]{0,200}>", re.IGNORECASE)
 
@@ -55,8 +62,8 @@ def read(raw: bytes, classifier: Classifier | None = None) -> Report:
 class _Reader:
     """Reads one mail, from the sure signs to the weak ones."""
 
-    def __init__(self, mail: Mail, classifier: Classifier) -> None:
-        self._mail, self._classifier = mail, classifier
+    def __init__(self, mail: Mail, classifier: Classifier, *, is_forwarded: bool = False) -> None:
+        self._mail, self._classifier, self._is_forwarded = mail, classifier, is_forwarded
         self._words = _words_of(mail)
         self._halves = notice.halves(self._words)
         self._original = _original_header(mail) or self._halves.original
@@ -70,7 +77,14 @@ class _Reader:
 
     def report(self) -> Report:
         return (
-            self._complaint() or self._ses() or self._receipt() or self._notification() or self._prose() or self._rest()
+            self._complaint()
+            or self._ses()
+            or self._receipt()
+            or self._notification()
+            or self._prose()
+            or self._list()
+            or self._forwarded()
+            or self._rest()
         )
 
     def _complaint(self) -> Report | None:
@@ -111,7 +125,8 @@ class _Reader:
 
     def _notification(self) -> Report | None:
         parts = [*self._mail.of_type("message/delivery-status", "message/global-delivery-status")]
-        parts = parts or [one for one in self._mail.parts[:4] if delivery_status.looks_like_one(one.text)]
+        if not parts and self._looks_like_a_bounce():
+            parts = [one for one in self._mail.parts[:4] if delivery_status.looks_like_one(one.text)]
         status = Status()
         for part in parts:
             one = delivery_status.parse(part.text)
@@ -143,8 +158,9 @@ class _Reader:
         ]
         if not pairs:
             pairs = [(one, self._text) for one in self._addressees()]
-        if not pairs:  # somebody's own address failed
-            pairs = [(one.address, one.text) for one in notice.recipients(self._halves.lines, frozenset())]
+        if not pairs:  # names without a domain, or somebody's own address failed
+            found = self._without_domain() or notice.recipients(self._halves.lines, frozenset())
+            pairs = [(one.address, one.text) for one in found]
         if not pairs:
             return None
         kind = ReportKind.DELAY if _DELAYED.search(self._words[:8_000]) else ReportKind.FAILURE
@@ -152,6 +168,29 @@ class _Reader:
         return self._report(
             kind, _unique([self._failed(one, text, "", self._text if only else "") for one, text in pairs])
         )
+
+    def _list(self) -> Report | None:
+        """Return the failure that a list manager reports: the list did not take the mail."""
+        author = next(iter(feedback.addressed(self._mail.headers, "from")), "")
+        found = notice.list_that_refuses(self._halves.lines, author, self._ours)
+        recipients = [self._failed(one.address, "", "", one.text) for one in found]
+        return self._report(ReportKind.FAILURE, recipients) if recipients else None
+
+    def _forwarded(self) -> Report | None:
+        """Return what a mail server's report says that a person forwards, as an attachment or quoted."""
+        if self._is_forwarded or auto_reply.is_one(self._mail):
+            return None
+        subject = self._mail.first("subject")[:300]
+        forwards = bool(_FORWARDS.match(subject))
+        if not forwards and ("in-reply-to" in self._mail.headers or _ANSWER.match(subject)):
+            return None
+        quoted = self._words if forwards else ""
+        for inner in mime.forwarded(self._mail, quoted):
+            if _SERVER.search(inner.first("from")[:300]):
+                told = _Reader(inner, self._classifier, is_forwarded=True).report()
+                if told.kind in (ReportKind.FAILURE, ReportKind.DELAY):
+                    return told
+        return None
 
     def _rest(self) -> Report:
         return self._report(ReportKind.AUTO_REPLY if auto_reply.is_one(self._mail) else ReportKind.OTHER)
@@ -162,7 +201,12 @@ class _Reader:
             return True
         subject, author = mail.first("subject")[:300], mail.first("from")[:300]
         returned = mail.first("return-path").strip()
-        daemon = bool(_DAEMON.search(author)) or returned == "<>" or "mailer-daemon" in returned.lower()
+        daemon = (
+            bool(_DAEMON.search(author))
+            or author.rstrip().endswith("<>")
+            or returned == "<>"
+            or "mailer-daemon" in returned.lower()
+        )
         fails = bool(_SUBJECT.search(subject))
         plainly = notice.says_it_failed(self._halves.lines, plainly=True)
         if "in-reply-to" in mail.headers and not daemon:
@@ -173,13 +217,26 @@ class _Reader:
             return False
         if daemon:
             return fails or notice.says_it_failed(self._halves.lines)
-        return fails and not _ANSWER.match(subject) and plainly
+        return fails and plainly and (not _ANSWER.match(subject) or self._begins_with_it())
+
+    def _without_domain(self) -> list[notice.Failed]:
+        known = [one for name in ("to", "cc") for one in feedback.addressed(self._original, name)]
+        author = next(iter(feedback.addressed(self._mail.headers, "from")), "")
+        return notice.names(self._halves.lines, known, author.rpartition("@")[2]) if author else []
+
+    def _begins_with_it(self) -> bool:
+        """Return whether the mail, which seems to be an answer, begins with a server's words and then an address."""
+        if "references" in self._mail.headers or _FORWARDS.match(self._mail.first("subject")):
+            return False
+        first = [line for line in self._halves.lines[:20] if "@" in line or _LETTERS.search(line[:200])][:2]
+        return len(first) == 2 and notice.says_it_failed(first[:1], plainly=True) and notice.is_address(first[1])
 
     def _addressees(self) -> list[str]:
-        """Return the only recipient of the mail that came back; none if there are several."""
+        """Return the only recipient of the mail that came back; none if there are several, or if it is a list."""
+        listed = [one for name in ("list-post", "x-beenthere") for one in feedback.addressed(self._original, name)]
         found = [one for name in ("to", "cc", "bcc") for one in feedback.addressed(self._original, name)]
         found = found or feedback.addressed(self._original, "x-rcpt-to")
-        return found if len(set(found)) == 1 and found[0].lower() not in self._ours else []
+        return found if len(set(found)) == 1 and found[0].lower() not in {*self._ours, *map(str.lower, listed)} else []
 
     def _failed(self, address: str, diagnostic: str, status: str, words: str, original: str = "") -> FailedRecipient:
         about = diagnostic or words
@@ -192,6 +249,7 @@ class _Reader:
         if cause.class_ is BounceClass.UNKNOWN and diagnostic:
             cause = self._classifier.classify(code, enhanced, f"{diagnostic} {words}")
         text = _shown(" ".join((diagnostic or words).split()))[:LONGEST_REASON]
+        original = original or notice.forwarded_by(words)
         other = original if original.lower() != address.lower() else ""
         return FailedRecipient(_shown(address), cause.class_, cause.reason, code, enhanced, text, _shown(other) or None)
 
@@ -234,7 +292,17 @@ def _words_of(mail: Mail) -> str:
 
 
 def _without_tags(html: str) -> str:
-    return unescape(_TAG.sub(" ", _BREAKS.sub("\n", html)))
+    return unescape(_TAG.sub(" ", _BREAKS.sub("\n", _without_styles(html))))
+
+
+def _without_styles(html: str) -> str:
+    lowered, kept, end = html.lower(), [], 0
+    while (start := lowered.find("<style", end)) >= 0:
+        kept.append(html[end:start])
+        end = lowered.find("</style", start)
+        if end < 0:
+            return "".join(kept)
+    return "".join([*kept, html[end:]])
 
 
 def _original_header(mail: Mail) -> dict[str, list[str]]:

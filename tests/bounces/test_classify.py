@@ -14,6 +14,7 @@ TABLE = """
 550     -         invalid_mailbox        The user ann@example.net does not exist
 550     -         invalid_mailbox        Adresse inconnue
 550     5.1.1     invalid_mailbox        x
+542     5.0.0     invalid_mailbox        542 ann@example.net Rejected
 550     5.1.2     invalid_domain         Host unknown
 0       5.1.2     invalid_domain         no such domain
 0       5.1.10    no_mail_accepted       the domain has a null MX

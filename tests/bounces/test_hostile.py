@@ -28,10 +28,18 @@ HOSTILE = {
     "100,000 parameters": MIXED + b"; a=b" * 100_000 + b"\n\nx",
     "a header of brackets": HEAD + b"To: " + b"<" * 500_000 + b"\n\nx",
     "tags that never end": HEAD + b"Content-Type: text/html\n\n" + b"<a" * 250_000,
+    "styles that never end": HEAD + b"Content-Type: text/html\n\n" + b"<style" * 80_000,
+    "headers without end": HEAD + b"\n" + b"with the following header fields\nReceived: from a\n\n" * 10_000,
     "addresses without end": HEAD + b"\n" + b"a@" * 250_000,
     "20,000 failed addresses": HEAD + b"\n" + b"".join(b"<u%d@example.com>: failed\n" % n for n in range(20_000)),
     "one word": HEAD + b"\n<a@b.c>: " + b"user unknown " * 40_000,
     "json of brackets": HEAD + b'\n{"notificationType":' + b"[" * 60_000,
+    "64 attached mails of 64 parts": MIXED
+    + b"\n\n"
+    + (b"--b\nContent-Type: message/rfc822\n\nFrom: postmaster\n" + MIXED + b"2\n\n" + b"--b2\n\nx\n" * 64) * 64,
+    "a mail forwarded 20,000 times": b"Subject: Fwd: x\n\n"
+    + b"---- Forwarded message ----\nFrom: postmaster\n\n" * 20_000,
+    "names without a domain": HEAD + b"\nthe following users failed:\n" + b"a\n" * 100_000,
     "an unknown charset": HEAD + b"Content-Type: text/plain; charset=zlib\n\nabc",
     "a charset with a NUL": HEAD + b'Content-Type: text/plain; charset="a\0b"\n\nabc\xff',
     "encoded words of nothing": b"Subject: " + b"=?utf-8?q?a?= " * 10_000 + b"\n\n",

@@ -117,6 +117,20 @@ SENDMAIL = """   ----- The following addresses had permanent fatal errors -----
 """
 
 
+MESSAGING_SERVER = """This report relates to a message you sent with the following header fields:
+
+  Message-id: <1@example.com>
+  From: Shop <shop@example.com>
+  To: Somebody <all@example.com>
+  Subject: Invoice
+
+Your message cannot be delivered to the following recipients:
+
+  Recipient address: ann@example.net
+  Reason: recipient reached disk quota (over quota)
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "subject", "reason"),
     [
@@ -132,6 +146,17 @@ SENDMAIL = """   ----- The following addresses had permanent fatal errors -----
         ("undeliverable to ann@example.net\n\nOriginal message follows.\n", "Undeliverable Mail", "unknown"),
         ("Die Nachricht an ann@example.net ist unzustellbar: Adresse unbekannt", "Unzustellbar", "invalid_mailbox"),
         ("<ann@example.net>: 宛先不明のため配信できません", "配信エラー", "invalid_mailbox"),
+        ("Recapito non riuscito:\n\nann@example.net\nRecipNotFound", "Non recapitabile: Invoice", "invalid_mailbox"),
+        ("Kan ikke leveres:\n\nann@example.net\nRecipNotFound", "Kan ikke leveres: Invoice", "invalid_mailbox"),
+        ("無法傳遞\n\nann@example.net\nRecipNotFound", "未送达: Invoice", "invalid_mailbox"),
+        (MESSAGING_SERVER, "Delivery Notification: Delivery has failed", "mailbox_full"),
+        (
+            "Recipient address: @mx.example:ann@store\nOriginal address: ann@example.net\nIt failed",
+            "Failure",
+            "unknown",
+        ),
+        ('"|/bin/x"\n    (reason: 255)\n    (expanded from: <ann@example.net>)', "Returned mail", "unknown"),
+        ("pipe to |/bin/x /home/cis/.m/cis@example.org\n    ann@example.net", "Mail delivery failed", "mailer_error"),
         (f"It was not delivered.\n\n--- Original message ---\n{ORIGINAL}", "Undelivered Mail", "unknown"),
     ],
 )
