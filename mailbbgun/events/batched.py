@@ -72,7 +72,7 @@ def messages(session: Session, row: Row[Any], wanted: MessageFilters, asked: Bat
     statement = (
         select(
             *(_M.id, _M.tenant_id, _M.id.label("message_id"), _M.subject, _M.sender, _M.tags, _M.metadata, _M.size),
-            *(_M.message_id.label("header"), _M.test, _M.created_at),
+            *(_M.message_id.label("header"), _M.test, _M.created_at, _M.received),
         )
         .where(_M.tenant_id == tenant_id, *test_messages(asked.tests_only), _M.batch_id == batch_id, *ids)
         .where(*wanted.of_messages(tenant_id, asked.tests_only))
@@ -113,6 +113,7 @@ class _Accepted(NamedTuple):
     header: str
     test: bool
     created_at: datetime
+    received: bool
 
 
 def batch_event_of(session: Session, tenant_id: UUID, message_id: UUID, tests_only: bool) -> UUID | None:

@@ -51,6 +51,7 @@ class LoggedEvent(NamedTuple):
     account: str | None
     test: bool
     accepted_at: datetime | None
+    received: bool = False
 
 
 def read(
@@ -191,6 +192,7 @@ def _page(
             *(_E.id, _E.tenant_id, _E.position, _E.at, _E.kind, _E.message_id, _E.delivery_id, _E.data),
             _D.address,
             *(_M.subject, _M.sender, _M.tags, _M.metadata, _M.message_id.label("header"), _M.test, _M.created_at),
+            _M.received,
         )
         .select_from(EVENTS)
         .outerjoin(DELIVERIES, and_(_D.id == _E.delivery_id, *delivery))
@@ -229,4 +231,5 @@ def _event(row: Any) -> LoggedEvent:
         account=data.get("account"),
         test=bool(row.test),
         accepted_at=row.created_at,
+        received=bool(row.received),
     )

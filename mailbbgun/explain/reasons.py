@@ -62,7 +62,10 @@ class Because:
 _NOBODY = "Nothing: it has ended."
 _RETRY = "POST /messages/{id}/retry sends it again."
 _ENDED = {
-    Reason.BOUNCED: ("The receiving server refused it for good{because}: {reply}", "{advice} Then " + _RETRY),
+    Reason.BOUNCED: (
+        "The receiving server refused it for good{because}: {reply}",
+        "{advice} Once the cause is gone, " + _RETRY,
+    ),
     Reason.EXPIRED: ("Its last try failed, or the time until which it was useful has passed: {reply}", _RETRY),
     Reason.OUTCOME_UNKNOWN: (
         "It was sent, and the server's reply was lost, so it may have arrived or not: {reply}",
@@ -97,7 +100,7 @@ def _ended(facts: DeliveryFacts) -> Because:
     because, advice = means(facts.cause)
     reply = facts.reply or "nothing more is known"
     said = text.format(reply=reply, duplicate=facts.duplicate_of or "before", because=because)
-    return Because(reason.value, said, after.replace("{advice}", advice or "Correct the cause."))
+    return Because(reason.value, said, after.replace("{advice}", advice or "Read the reply."))
 
 
 def _pending(facts: DeliveryFacts) -> Iterator[Because]:

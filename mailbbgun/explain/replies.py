@@ -2,13 +2,16 @@
 
 from types import MappingProxyType
 
+#: A retry goes to the same address.
+_NEW_ADDRESS = "Send a new message to the right address."
+
 #: By cause: what it means, and what helps.
 _WORDS = MappingProxyType(
     {
-        "invalid_mailbox": ("there is no such mailbox", "Correct the address."),
-        "invalid_domain": ("there is no such domain", "Correct the address."),
+        "invalid_mailbox": ("there is no such mailbox", _NEW_ADDRESS),
+        "invalid_domain": ("there is no such domain", _NEW_ADDRESS),
         "mailbox_moved": ("the recipient has another address now", "Ask for the new address."),
-        "no_mail_accepted": ("the domain takes no mail", "Correct the address."),
+        "no_mail_accepted": ("the domain takes no mail", _NEW_ADDRESS),
         "mailbox_full": ("the mailbox is full", "Tell the recipient by another way, or send it later."),
         "mailbox_disabled": ("the mailbox is disabled", "Ask the recipient by another way."),
         "greylisted": ("the server lets strangers wait", "It is usually taken at a later try."),

@@ -111,12 +111,19 @@ def _data(report: Report, about: FailedRecipient | None, kind: Kind) -> dict[str
     if about is not None and report.kind in (ReportKind.FAILURE, ReportKind.DELAY):
         found |= {"class": about.class_.value, "cause": storable(about.reason)}
         found |= {"code": about.code, "enhanced": about.enhanced and storable(about.enhanced)}
-        found["reply"] = (
-            storable(text).removeprefix(f"{about.code} ") or None
-        )  # as replies are kept: without their code
+        found["reply"] = _words(storable(text), about) or None
     if kind is Kind.COMPLAINED:
         found["feedback_type"] = found["feedback_type"] or "abuse"
     return found
+
+
+def _words(text: str, about: FailedRecipient) -> str:
+    """Return a server's words as replies are kept: without their type (RFC 3464 §2.3.6) and without their codes."""
+    if text[:5].lower() == "smtp;":
+        text = text[5:].lstrip()
+    if text.startswith((f"{about.code} ", f"{about.code}-")):
+        text = text[4:].lstrip()
+    return text.removeprefix(f"{about.enhanced} ")
 
 
 def storable(text: str) -> str:

@@ -53,7 +53,7 @@ log = logging.getLogger("mailbbgun.smtpd")
 
 def one_line(text: str) -> str:
     """Return a reply as one line of printable ASCII that is not too long."""
-    shown = "".join(one if " " <= one <= "~" else "?" for one in text.replace("…", "..."))
+    shown = "".join(one if " " <= one <= "~" else "?" for one in text.replace("…", "...").replace("§", ""))
     return shown if len(shown) <= LONGEST else shown[: LONGEST - 3] + "..."
 
 

@@ -61,6 +61,8 @@ class CountedEvent(Protocol):
     def tags(self) -> Sequence[str]: ...
     @property
     def accepted_at(self) -> datetime | None: ...
+    @property
+    def received(self) -> bool: ...
 
 
 class EventFacts(NamedTuple):
@@ -104,12 +106,13 @@ class LabelSums:
 def sums(events: Iterable[CountedEvent], facts: EventFacts, since: int | None = None) -> dict[RollupRow, LabelSums]:
     """Return what these events add, by row, in the order in which rows first occur.
 
-    Events without a message, and those before ``since`` (seconds since 1970), add nothing.
+    Events without a message, those of messages from other servers, which the tenant did not send, and
+    those before ``since`` (seconds since 1970) add nothing.
     """
     minutes: dict[tuple[str, str, int, bool], LabelSums] = {}
     for event in events:
         moment = int(event.at.timestamp())
-        if event.message_id is None or (since is not None and moment < since):
+        if event.message_id is None or event.received or (since is not None and moment < since):
             continue
         minute = moment - moment % MINUTE
         for dimension, value, counts, times in _added(event, event.message_id, facts):

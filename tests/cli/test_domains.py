@@ -32,7 +32,8 @@ def test_a_domain_is_added_checked_rotated_and_deleted(shell: Shell, dns: NameSe
     seen = shell.json("domain", "check", made["id"], **servers)
     assert seen["signs"]
     assert [one["name"] for one in shell.json("domain", "list")["domains"]] == [name]
-    assert name in shell.run("domain", "list").stdout
+    head, row = shell.run("domain", "list").stdout.splitlines()
+    assert (head.split()[:3], row.split()[:3]) == (["name", "local", "signs"], [name, "no", "yes"])
 
     rotated = shell.json("domain", "rotate", name)
     assert sorted(key["state"] for key in rotated["keys"]) == ["active", "active", "pending", "pending"]

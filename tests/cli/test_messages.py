@@ -170,6 +170,7 @@ def test_a_message_is_shown_with_each_delivery(context: Installation) -> None:
     assert "deliveries" not in properties
     head, *rows = below.splitlines()
     assert head.split()[:5] == ["address", "kind", "status", "reason", "attempts"]
+    assert head.split()[-3:] == ["class", "cause", "id"]
     assert [row.split()[:5] for row in rows] == [
         [f"{name}@example.com", kind, "ERROR", "bounced", "1"]
         for name, kind in (("ann", "to"), ("ben", "to"), ("cis", "cc"))

@@ -37,7 +37,16 @@ def waits(**more):
             ["bounced"],
             ("because the mailbox is full: nothing",),
         ),
-        (facts(status=ERROR, reason="bounced", cause="our_gateway"), ["bounced"], ("for good: nothing", "the cause.")),
+        (
+            facts(status=ERROR, reason="bounced", cause="our_gateway"),
+            ["bounced"],
+            ("for good: nothing", "Read the reply."),
+        ),
+        (
+            facts(status=ERROR, reason="bounced", cause="invalid_mailbox", reply="550 x"),
+            ["bounced"],
+            ("because there is no such mailbox: 550 x", "a new message to the right address. Once"),
+        ),
         (waits(cause="greylisted"), ["waiting_for_retry"], ("because the server lets strangers wait",)),
         (facts(status=ERROR, reason="expired", reply="451 x"), ["expired"], ("451 x",)),
         (facts(status=ERROR, reason="outcome_unknown"), ["outcome_unknown"], ("may have arrived", "twice")),

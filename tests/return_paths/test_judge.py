@@ -83,6 +83,23 @@ def test_the_event_of_a_bounce_has_cause_class_codes_words_and_account():
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        ("smtp; 550 5.1.1 no such user", "no such user"),
+        ("SMTP;550-5.1.1 no such user", "no such user"),
+        ("550 no such user", "no such user"),
+        ("5.1.1 no such user", "no such user"),
+        ("x-unix; 550 no such user", "x-unix; 550 no such user"),
+        ("smtp; 551 5.1.6 moved", "551 5.1.6 moved"),  # not the codes of the event
+        ("smtp;", None),
+    ],
+)
+def test_the_words_of_a_reply_are_kept_without_its_type_and_its_codes(text, reply):
+    found = decided(report(FAILURE, failed(text=text)), ANN, DELIVERED, SENT, proved=True)
+    assert (found.data["code"], found.data["enhanced"], found.data["reply"]) == (550, "5.1.1", reply)
+
+
 def test_the_recipient_counts_that_the_delivery_is_to_and_else_the_first():
     others = failed(SOFT, address="Bob@example.com"), failed(HARD, address="ANN@example.com")
     assert about_whom(others, ANN).class_ is HARD

@@ -69,7 +69,12 @@ def test_a_wrong_field_is_refused(field):
 @pytest.mark.parametrize(
     ("field", "reply"),
     [
-        (b"X-MBG-Priority: ten", "550 5.6.0 X-MBG-Priority: "),
+        (b"X-MBG-Priority: ten", '550 5.6.0 X-MBG-Priority: Must be an integer from 0 to 9; "ten" is a string.'),
+        (b"X-MBG-Priority: 10", "550 5.6.0 X-MBG-Priority: Must be an integer from 0 to 9, not 10."),
+        (b"X-MBG-Send-At: tomorrow", "550 5.6.0 X-MBG-Send-At: Must be a time as in RFC 3339 ("),
+        (b"X-MBG-Metadata: {a", "550 5.6.0 X-MBG-Metadata: It is not valid JSON at line 1, "),
+        (b"X-MBG-Metadata: 5", "550 5.6.0 X-MBG-Metadata: It must be a JSON object, "),
+        (b"no field", "550 5.6.0 Its header has a line that is no field: 'no field' (RFC 5322 2.2)."),
         (b"X-MBG-Tag: " + b"x" * 200, "550 5.6.0 X-MBG-Tag: "),
         (b'X-MBG-Metadata: {"a": {"b": 1}}', "550 5.6.0 X-MBG-Metadata: "),
         (b"X-MBG-Send-At: 2999-01-01T00:00:00Z", "550 5.6.0 X-MBG-Send-At: "),

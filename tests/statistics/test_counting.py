@@ -11,9 +11,9 @@ MIDNIGHT = int(datetime(2026, 1, 31, tzinfo=UTC).timestamp())
 MESSAGE = UUID(int=1)
 
 
-def event(kind, recipient=None, message=MESSAGE, after=0.0, tags=("a", "b", "a"), test=False, **data):
+def event(kind, recipient=None, message=MESSAGE, after=0.0, tags=("a", "b", "a"), test=False, received=False, **data):
     its = {"at": AT + timedelta(seconds=after), "message_id": message, "recipient": recipient}
-    return SimpleNamespace(kind=kind, data=data, tags=tags, test=test, accepted_at=AT, **its)
+    return SimpleNamespace(kind=kind, data=data, tags=tags, test=test, received=received, accepted_at=AT, **its)
 
 
 def days(found):
@@ -52,6 +52,11 @@ def test_an_event_counts_for_the_time_at_which_it_happened_and_for_each_label():
     minutes = [row for row in found if row.interval == "minute" and row.dimension == Dimension.NONE]
     assert {row.start % 60 for row in minutes} == {0}
     assert len(minutes) == 2
+
+
+def test_mail_that_another_server_sent_is_not_counted():
+    events = [event("received", received=True), event("delivered", "ann@mail.example", received=True)]
+    assert not sums(events, EventFacts())
 
 
 def test_test_mail_is_told_apart_and_events_before_a_day_are_left_out():

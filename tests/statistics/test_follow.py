@@ -17,6 +17,7 @@ from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.database.db import Database
 from mailbbgun.events import log
 from mailbbgun.events.kinds import Kind
+from mailbbgun.messages.models import MESSAGES
 from mailbbgun.settings.load import load
 from mailbbgun.statistics.figures import quantile
 from mailbbgun.statistics.follow import Follower
@@ -166,3 +167,11 @@ def test_an_event_that_cannot_be_counted_stops_the_figures_of_its_tenant_alone(t
     assert one._behind() == [DEFAULT_TENANT]
     assert counted(db, other) == recounted(db, other)
     db.close()
+
+
+def test_mail_that_another_server_sent_is_not_counted(db: Database) -> None:
+    send(db, random.Random(2), 3)
+    with db.write() as session:
+        session.execute(MESSAGES.update().values(received=True))
+    follower(db).run(threading.Event())
+    assert not stored(db)

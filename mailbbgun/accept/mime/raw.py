@@ -147,7 +147,7 @@ def _fields(head: bytes, faults: list[str]) -> list[_Field]:
             found.append(_Field(match[1].lower(), whole + b"\r\n"))
         else:
             line = whole[:60].decode("utf-8", "replace").partition("\r\n")[0]
-            faults.append(f"Its header has a line that is none: {line!r} (RFC 5322 §2.2).")
+            faults.append(f"Its header has a line that is no field: {line!r} (RFC 5322 §2.2).")
             break
     try:
         head.decode()

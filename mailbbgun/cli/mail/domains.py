@@ -30,7 +30,7 @@ from mailbbgun.domains.schemas import DomainDetails, DomainShape
 from mailbbgun.routing.routes import resolver
 from mailbbgun.services import Services
 
-COLUMNS = ("name", "signs", "checked_at", "id")
+COLUMNS = ("name", "local", "signs", "checked_at", "id")
 KEY_COLUMNS = ("selector", "algorithm", "state", "active_from", "removed_at")
 RECORD_COLUMNS = ("type", "name", "value")
 FINDING_COLUMNS = ("about", "state", "name", "words")

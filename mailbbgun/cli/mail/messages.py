@@ -40,7 +40,7 @@ from mailbbgun.services import Services
 
 COLUMNS = ("created_at", "status", "reason", "from", "to", "subject", "id")
 OUTCOME = ("status", "reason", "attempts", "last_reply", "next_attempt_at", "finished_at")
-DELIVERY_COLUMNS = ("address", "kind", *OUTCOME, "id")
+DELIVERY_COLUMNS = ("address", "kind", *OUTCOME, "class", "cause", "id")
 EVENT_COLUMNS = ("at", "kind", "address", "data")
 
 _message = click.argument("message_id", metavar="MESSAGE", type=click.UUID)

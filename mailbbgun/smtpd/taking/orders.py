@@ -9,8 +9,10 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from mailbbgun.accept.fields import SHAPES, Options
+from mailbbgun.accept.fields import SHAPES, Options, name_in_json
+from mailbbgun.accept.schema import NewMessage
 from mailbbgun.core.errors import InvalidInput
+from mailbbgun.http.bad_input import sentences
 from mailbbgun.http.strict_json import parse_object
 
 PREFIX = b"x-mbg-"
@@ -93,12 +95,14 @@ def _value(name: str, text: str) -> Any:
     try:
         if name in _JSON:
             return parse_object(text.encode())
-        if name == "priority":
-            return SHAPES["priority"].deserialize(int(text))
-        return SHAPES[_NAMED[name]].deserialize(text)
-    except (ValidationError, InvalidInput, ValueError) as error:
-        why = error.messages if isinstance(error, ValidationError) else str(error)
-        raise _wrong(name, str(why[0] if isinstance(why, list) and why else why)) from error
+        given = int(text) if name == "priority" and text.isdecimal() else text
+        return SHAPES[_NAMED[name]].deserialize(given)
+    except ValidationError as error:
+        field = name_in_json(_NAMED[name])
+        why = next(iter(sentences({field: error.messages}, NewMessage(), {field: given}).values()))
+        raise _wrong(name, why[0]) from error
+    except (InvalidInput, ValueError) as error:
+        raise _wrong(name, str(error).replace("The body", "It", 1)) from error
 
 
 def _tracked(text: str) -> Mapping[str, bool]:
