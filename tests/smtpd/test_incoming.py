@@ -83,6 +83,14 @@ def test_mail_for_a_mailbox_is_stored_as_received_with_a_received_line_and_its_o
     assert set(door.recipients(message)) == {"Ann@home.test", "bob+tag@home.test"}
 
 
+@pytest.mark.parametrize("field", [b"(" * 5000, b"a:" * 3000])
+def test_mail_whose_from_no_parser_can_read_is_stored_all_the_same(door, talk, field):
+    begin(talk, "ann@home.test")
+    talk.send(stuffed(b"From: " + field + b"\r\nSubject: deep\r\n\r\nhi\r\n"))
+    assert talk.reply().startswith(b"250 2.0.0 Stored as ")
+    assert door.stored()[-1].subject == "deep"
+
+
 def test_the_null_sender_and_postmaster_without_a_domain_are_taken(door, talk):
     begin(talk, "Postmaster", sender="")
     talk.send(stuffed(MAIL))
