@@ -74,7 +74,10 @@ def _fields(raw: bytes) -> Iterator[tuple[bytes, str]]:
 
 def _sender(text: str) -> Mailbox:
     """Return the first mailbox of a From field."""
-    name, address = parseaddr(text[:DECODED_SIZE])
+    try:
+        name, address = parseaddr(text[:DECODED_SIZE])
+    except RecursionError:  # it calls itself for each comment in a comment, and each group in a group
+        name, address = "", ""
     if "@" not in address:
         return Mailbox(as_one_line(decoded(text))[:NAME_SIZE].strip(), "")
     return Mailbox(as_one_line(decoded(name))[:NAME_SIZE].strip(), as_one_line(address)[:ADDRESS_SIZE])

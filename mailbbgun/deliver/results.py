@@ -7,6 +7,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
+from sqlalchemy.exc import ProgrammingError
+
 from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.faults import fault
@@ -17,7 +19,7 @@ from mailbbgun.database.db import Database
 from mailbbgun.deliver.claim import Claim, Loaded
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
-from mailbbgun.deliver.retry import released, stopped, too_late
+from mailbbgun.deliver.retry import released, stopped, too_late, unwritable
 from mailbbgun.events.changes import record
 from mailbbgun.events.changes.record import Result
 from mailbbgun.messages.publisher import Publisher
@@ -189,6 +191,12 @@ class _Writer:
                 self.healthy.clear()
                 self._outages.failed("results", error)
                 time.sleep(BACK_OFF_SECONDS)
+            except ProgrammingError:  # the tables are not ours: nothing can be written
+                raise
+            except Exception as error:  # noqa: BLE001 - one cannot be written, which must not stop the others
+                for part in _apart(ended, error):
+                    self._commit(part)
+                return
         fault("results.committed")
         self.healthy.set()
         self._outages.worked("database", "results")
@@ -215,6 +223,20 @@ class _Writer:
             self._counters.add(RESULTS, kind, status, n=n)
         self._counters.add(RETRIES, n=sum(result.counted and result.status == PENDING for result in standing))
         self._counters.add(FENCED, n=ended - len(standing))
+
+
+def _apart(ended: list[_Ended], error: Exception) -> list[list[_Ended]]:
+    """Return the halves of results that cannot be written together; of one, what is written in its place.
+
+    Raises the error if nothing can be.
+    """
+    if half := len(ended) // 2:
+        return [ended[:half], ended[half:]]
+    [(claim, result)] = ended
+    if (instead := unwritable(claim, result)) is None:
+        raise error
+    log.error("result_refused", exc_info=error, extra={"delivery_id": claim.delivery_id, "kind": result.kind})
+    return [[(claim, instead)]]
 
 
 def _fault_before_commit() -> None:

@@ -147,6 +147,18 @@ def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool, refusal
     return _result(claim, Kind.WORKER_LOST, PENDING, reply, crashed=died, attempted=asked)
 
 
+def unwritable(claim: Claim, result: Result) -> Result | None:
+    """Return what is written in place of a result that the database refuses; None: nothing can be.
+
+    What the delivery was to change here is not done, so the delivery is parked. Any other delivery
+    ends as it did, without the words of others.
+    """
+    if result.effect is not None:
+        reply = Reply(0, None, "what it changes here cannot be stored; the log of the worker says why")
+        return _result(claim, Kind.PARKED, ERROR, reply, reason=Reason.PARKED)
+    return result._replace(reply=None, data=None) if result.reply or result.data else None
+
+
 def _event_data(outcome: Delivered | Deferred | Bounced | Unknown | Refused, told: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the event shows besides the reply. Events leave out what is None."""
     phase, server = None if isinstance(outcome, Delivered) else outcome.phase, outcome.server

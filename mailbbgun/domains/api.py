@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from mailbbgun.core.caller import Scope
-from mailbbgun.core.errors import InvalidInput
+from mailbbgun.core.errors import Forbidden, InvalidInput
 from mailbbgun.database import idempotency
 from mailbbgun.domains import edit, repo, schemas
 from mailbbgun.domains.dns.look import DomainChecks
@@ -29,6 +29,7 @@ blueprint = Blueprint("domains", __name__, description="The domains that you sen
 
 _NONE = "No such domain."
 _NOT_OWN = "The API key lacks the scope domains, or has senders and the domain is not one of them."
+_NOT_YOURS = f"{_NOT_OWN} Or it lacks the scope admin, and this server's own name is to be local."
 
 log = logging.getLogger("mailbbgun.domains")
 
@@ -53,7 +54,7 @@ def index(page: dict[str, Any]) -> Any:
 @blueprint.response(201, schemas.DomainDetails, headers=LOCATION | REPLAYED)
 @blueprint.alt_response(409, description="You have that domain already, or too many; or it is local to another tenant.")
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
-@blueprint.alt_response(403, description=_NOT_OWN)
+@blueprint.alt_response(403, description=_NOT_YOURS)
 @needs(Scope.DOMAINS)
 def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     """Add a sending domain
@@ -64,7 +65,7 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     services, tenant_id = provided(Services), caller().tenant_id
     name = edit.domain_name(wanted["name"])
     edit.check_own(caller(), name)
-    pairs, local, policy = edit.pairs(), _locality(wanted["local"]), wanted["policy"]
+    pairs, local, policy = edit.pairs(), _locality(name, local=wanted["local"]), wanted["policy"]
 
     def add(domain_id: UUID) -> dict[str, Any]:
         domain = edit.create(session, services.vault, tenant_id, domain_id, name, pairs, local=local, policy=policy)
@@ -93,7 +94,7 @@ def show(domain: str) -> Any:
 @blueprint.response(200, schemas.DomainDetails)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(409, description="It is local to another tenant.")
-@blueprint.alt_response(403, description=_NOT_OWN)
+@blueprint.alt_response(403, description=_NOT_YOURS)
 @needs(Scope.DOMAINS)
 def change(wanted: dict[str, Any], domain: str) -> Any:
     """Deliver the mail of a domain here from now on, or no more; or change its policy"""
@@ -101,7 +102,7 @@ def change(wanted: dict[str, Any], domain: str) -> Any:
     with services.db.write(caller().tenant_id) as session:
         found = _own(session, domain)
         if "local" in wanted:
-            edit.make_local(session, found, _locality(wanted["local"]))
+            edit.make_local(session, found, _locality(found.name, local=wanted["local"]))
         if "policy" in wanted:
             repo.set_policy(session, found.tenant_id, found.id, wanted["policy"])
         answer = edit.details(session, services.settings, _found(session, domain))
@@ -198,9 +199,16 @@ def remove_key(domain: str, selector: str) -> Any:
         edit.remove_key(session, _own(session, domain), selector)
 
 
-def _locality(local: bool) -> edit.Locality:
-    """Return whose mail to a domain is delivered here: everybody's if an administrator says so."""
-    return edit.Locality(local, local and Scope.ADMIN in caller().scopes)
+def _locality(name: str, *, local: bool) -> edit.Locality:
+    """Return whose mail to a domain is delivered here: everybody's if an administrator says so.
+
+    Raises :class:`Forbidden`: whoever reads mail to the postmaster of this server's names could get
+    certificates for them.
+    """
+    settings, is_admin = provided(Services).settings, Scope.ADMIN in caller().scopes
+    if local and not is_admin and name in (settings.HOSTNAME.lower(), settings.RETURN_PATH_DOMAIN.lower()):
+        raise Forbidden(f"{name} is a name of this server itself: only a key with the scope admin makes it local.")
+    return edit.Locality(local, local and is_admin)
 
 
 def _found(session: Session, called: str) -> SendingDomain:

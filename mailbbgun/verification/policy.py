@@ -77,6 +77,8 @@ class ReceivedMailPolicy:
         if dmarc.result == "temperror" and dmarc.wish == "reject":
             text = f"The sender {dmarc.domain} cannot be verified now."
             return Decision(Treatment.DEFER, _line("451 4.7.24", text), text)
+        if dmarc.result == "permerror":  # or whoever writes five domains in From would be judged by none
+            return Decision(Treatment.QUARANTINE, None, f"DMARC cannot judge who sent it: {dmarc.reason}.")
         if dmarc.result != "fail" or dmarc.wish == "none":
             return _ACCEPTED
         if arc.result == "pass" and arc.passed_before and arc.sealer in self._trusted:

@@ -142,6 +142,16 @@ def test_mail_of_other_tenants_stays_here_only_if_an_administrator_made_the_doma
     assert whose() == [True, False]
 
 
+def test_only_an_administrator_makes_a_name_of_this_server_local(locked):
+    ours, name = Tenant(locked, "hijack"), locked.services.settings.HOSTNAME
+    refused = ours.ask("POST", "/domains", name=name.upper(), local=True)
+    assert code(refused) == (403, "forbidden")
+    assert ours.ask("POST", "/domains", name=name).status_code == 201
+    assert ours.ask("PATCH", f"/domains/{name}", local=True).status_code == 403
+    admin = locked.key(ours.id, scopes=["domains", "admin"])["key"]
+    assert locked.ask("PATCH", f"/domains/{name}", admin, json={"local": True}).json()["local"] is True
+
+
 def test_a_domain_becomes_local_and_is_no_longer(locked):
     ours, others = Tenant(locked, "comes"), Tenant(locked, "goes")
     assert others.ask("GET", "/domains/comes.test/exists").json() == {"exists": True, "local": True}

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.domains.models import SendingDomain
@@ -50,6 +50,9 @@ def door(services, other_tenant):
     add_domain(services, "home.test", ann=None, bob=None, full=0)
     add_domain(services, "other.test", other_tenant, cis=None)
     add_domain(services, "mail.example.com", postmaster=None)
+    add_domain(services, "quota.test", small=None)
+    with services.db.write() as session:
+        session.execute(update(MAILBOXES).where(MAILBOXES.c.address == "small@quota.test").values(quota_bytes=3000))
     with running(services, mx_port=0) as one:
         yield one
 
@@ -83,6 +86,14 @@ def test_mail_for_a_mailbox_is_stored_as_received_with_a_received_line_and_its_o
     assert set(door.recipients(message)) == {"Ann@home.test", "bob+tag@home.test"}
 
 
+@pytest.mark.parametrize("field", [b"(" * 5000, b"a:" * 3000])
+def test_mail_whose_from_no_parser_can_read_is_stored_all_the_same(door, talk, field):
+    begin(talk, "ann@home.test")
+    talk.send(stuffed(b"From: " + field + b"\r\nSubject: deep\r\n\r\nhi\r\n"))
+    assert talk.reply().startswith(b"250 2.0.0 Stored as ")
+    assert door.stored()[-1].subject == "deep"
+
+
 def test_the_null_sender_and_postmaster_without_a_domain_are_taken(door, talk):
     begin(talk, "Postmaster", sender="")
     talk.send(stuffed(MAIL))
@@ -110,6 +121,26 @@ def test_a_recipient_without_a_mailbox_is_refused_at_once(door, talk, to, reply)
     assert talk.say(f"RCPT TO:<{to}>".encode()).startswith(reply)
     assert talk.say(b"DATA").startswith(b"554 5.5.1")
     assert len(door.stored()) == before
+
+
+@pytest.mark.parametrize(
+    ("said", "to", "reply"),
+    [
+        (b"", ("small@quota.test",), b"552 5.3.4"),
+        (b"", ("ann@home.test", "small@quota.test"), b"552 5.3.4"),
+        (b" SIZE=9", ("small@quota.test",), b"552 5.3.4"),
+        (b"", ("ann@home.test",), b"250 2.0.0"),
+    ],
+)
+def test_mail_that_is_larger_than_the_client_said_is_refused_while_its_sender_hears_it(door, talk, said, to, reply):
+    before = len(door.stored())
+    assert talk.say(b"MAIL FROM:<zoe@far.test>" + said).startswith(b"250")
+    for one in to:
+        assert talk.say(f"RCPT TO:<{one}>".encode()).startswith(b"250")
+    assert talk.say(b"DATA").startswith(b"354")
+    talk.send(stuffed(MAIL + b"x" * 3000 + b"\r\n"))
+    assert talk.reply().startswith(reply)
+    assert len(door.stored()) == before + reply.startswith(b"250")
 
 
 def test_a_login_makes_no_relay_of_the_mx_port(door, talk):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mailbbgun.accept.mime.raw import HEADER_SIZE
 from mailbbgun.core.caller import ANYBODY
 from mailbbgun.core.errors import InvalidInput
 from mailbbgun.core.ids import new_id
@@ -53,6 +54,12 @@ def test_the_fields_are_read_and_taken_out():
     assert (options.priority, options.idempotency_key) == (9, "one")
     assert options.send_at.isoformat() == "2026-01-31T12:00:00+00:00"
     assert orders.fields == {}
+
+
+def test_a_header_that_is_too_large_for_any_mail_is_not_read_field_by_field(send):
+    many = b"X-MBG-Tag: x\r\n" * (HEADER_SIZE // 14 + 1)
+    assert taken_out(many + HEAD + BODY) == (many + HEAD + BODY, None)
+    assert send(many + HEAD + BODY).startswith("550 5.6.0 Its header has ")
 
 
 @pytest.mark.parametrize(
@@ -129,6 +136,13 @@ def test_a_tracked_mail_is_composed_of_its_texts(door, send):
     reply = send(mail)
     assert reply.startswith("250"), reply
     assert door.stored()[-1].raw is None  # it is composed of its content when it is sent
+
+
+def test_a_mail_to_compose_whose_header_no_parser_can_read_is_refused(send):
+    deep = b"X-MBG-Track: opens\r\nReply-To: " + b"(" * 900 + b"\r\n " + b"(" * 900 + b"\r\n"
+    answer = send(deep + HEAD + b"Content-Type: text/html\r\n\r\nx\r\n")
+    assert answer.startswith("550 5.6.0 "), answer
+    assert answer.endswith("Cannot be read.")
 
 
 def transaction(*to):

@@ -1,7 +1,8 @@
 """Files without rows are deleted in small steps, and no others."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from mailbbgun import services
 from mailbbgun.attachments import store
 from mailbbgun.attachments.models import key_of
+from mailbbgun.blobs.folder import Folder
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.install import install
 from mailbbgun.services import Services
@@ -70,4 +72,20 @@ def test_nothing_is_deleted_from_a_store_that_another_installation_uses(installe
     orphan = put(installed, key_of(DEFAULT_TENANT, new_id()))
     put(installed, f"{MARKS}/{'0' * 64}")
     assert Orphans(installed).step() == 0
+    assert keys(installed) == {orphan}
+
+
+class Meanwhile(Folder):
+    """The store, in which another installation begins while this one puts its mark."""
+
+    def put(self, key: str, blocks: Iterable[bytes], size: int | None = None) -> int:
+        stored = super().put(key, blocks, size)
+        if key.startswith(f"{MARKS}/"):
+            super().put(f"{MARKS}/{'0' * 64}", [b"x"])
+        return stored
+
+
+def test_of_two_installations_that_begin_at_once_one_sees_the_other(installed: Services) -> None:
+    orphan = put(installed, key_of(DEFAULT_TENANT, new_id()))
+    assert Orphans(replace(installed, blobs=Meanwhile(installed.settings.var / "blobs"))).step() == 0
     assert keys(installed) == {orphan}

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Select, insert, select, text, update
+from sqlalchemy import Select, Uuid, bindparam, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from mailbbgun.core.clock import Clock
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
-from mailbbgun.database.compiled import InSession
+from mailbbgun.database.compiled import CompiledStatement, InSession, StatementStep
 from mailbbgun.database.db import db_now
 from mailbbgun.deliver.claim import Claim, claim
 from mailbbgun.deliver.journal import Journal
@@ -301,6 +301,41 @@ def test_a_result_of_high_priority_does_not_wait_behind_a_commit_of_others(store
         assert store.row(bulk).lease_owner == owner
     assert results.close(PATIENCE)
     assert store.row(bulk).lease_owner is None
+
+
+class Refused:
+    """What a delivery is to change, which cannot be stored."""
+
+    def __init__(self, why):
+        self._why = why
+
+    def steps(self, statements, delivery):
+        """Fail, or return a statement that the database refuses."""
+        if self._why == "bug":
+            raise ValueError("a bug")
+        identifier = {"id": delivery.delivery_id, "attempt": None}
+        statement = update(DELIVERIES).where(DELIVERIES.c.id == bindparam("id", type_=Uuid()))
+        return [StatementStep(CompiledStatement(statement.values(attempt=bindparam("attempt"))), [identifier])]
+
+
+@pytest.mark.parametrize("why", ["bug", "value"])
+def test_a_result_that_cannot_be_written_is_parked_and_stops_no_other(store, owner, tmp_path, why):
+    db = store.services.db
+    rows = store.add(5, due=-1)
+    with db.write() as session:
+        messages = [store.row(row).message_id for row in rows]
+        claims = {one.delivery_id: one for one in claim(InSession(session), owner, messages, 60, 0.0).claims}
+    leases = Leases(owner, 60, Clock())
+    leases.add(Transaction(one.message_id, "f@x.test", False, b"", "smarthost", [one]) for one in claims.values())
+    results = Results(owner, db, Journal(tmp_path, owner), leases, Publisher(db, store.services.queue))
+    for number, row in enumerate(rows):
+        its = (row, claims[row].message_id, DEFAULT_TENANT, claims[row].claim_number)
+        ended = Result(*its, Kind.DELIVERED, "DELIVERED", reply="stored", effect=Refused(why) if number == 2 else None)
+        results.put(claims[row], ended)
+    assert results.close(PATIENCE)
+    assert [store.row(row).status for row in rows] == ["DELIVERED"] * 2 + ["ERROR"] + ["DELIVERED"] * 2
+    assert store.kinds(rows[2]) == ["parked"]
+    assert not leases.in_hand()
 
 
 def test_a_claim_that_the_shutdown_fenced_is_given_back_though_its_sender_comes_too_late(store, owner, tmp_path):

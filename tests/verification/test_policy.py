@@ -28,7 +28,7 @@ def spam(action: str) -> ContentVerdict:
         (SENDER, CLEAN, ACCEPT, ACCEPT, ACCEPT),
         (dmarc("pass", "reject"), CLEAN, ACCEPT, ACCEPT, ACCEPT),
         (dmarc("none", "none"), CLEAN, ACCEPT, ACCEPT, ACCEPT),
-        (dmarc("permerror", "none"), CLEAN, ACCEPT, ACCEPT, ACCEPT),
+        (dmarc("permerror", "none"), CLEAN, ACCEPT, QUARANTINE, QUARANTINE),
         (dmarc("fail", "none"), CLEAN, ACCEPT, ACCEPT, ACCEPT),
         (dmarc("fail", "quarantine"), CLEAN, ACCEPT, QUARANTINE, QUARANTINE),
         (dmarc("fail", "reject"), CLEAN, ACCEPT, QUARANTINE, REJECT),

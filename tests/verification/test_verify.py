@@ -9,6 +9,8 @@ import pytest
 
 from mailbbgun.relays.mx import Resolver
 from mailbbgun.verification.fields import marked
+from mailbbgun.verification.policy import ReceivedMailPolicy, Treatment
+from mailbbgun.verification.scan import ContentVerdict
 from mailbbgun.verification.verdict import SenderVerdict
 from mailbbgun.verification.verify import QUERIES, SPF_QUERIES, verify
 from tests.smtp.name_server import NameServer
@@ -54,6 +56,16 @@ def test_a_forged_message_fails(server: NameServer) -> None:
     assert words(found) == ("none", [], "none", "fail")
     assert found.dmarc.wish == "reject"
     assert words(verdict(server, MESSAGE, "ann@example.com", "198.51.100.9"))[0] == "fail"
+
+
+@pytest.mark.parametrize(
+    "more", [b", " + b", ".join(b"a@d%d.test" % one for one in range(5)), b", " + b"a:" * 3000, b", " + b"(" * 3000]
+)
+def test_nobody_escapes_dmarc_by_a_from_that_cannot_be_judged(server: NameServer, more: bytes) -> None:
+    forged = MESSAGE.replace(b"ann@example.com", b"ann@example.com" + more, 1)
+    found = verdict(server, forged, "eve@evil.test", "198.51.100.9")
+    assert found.dmarc.result == "permerror"
+    assert ReceivedMailPolicy().decide(found, ContentVerdict(), "reject").treatment is Treatment.QUARANTINE
 
 
 def test_a_dns_that_is_silent_costs_only_the_time_limit() -> None:

@@ -95,7 +95,11 @@ def _texts(mail: Message, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _mailboxes(mail: Message, field: str) -> Iterator[Mailbox]:
-    for name, address in getaddresses([str(one) for one in mail.get_all(field, [])]):
+    try:
+        found = getaddresses([str(one) for one in mail.get_all(field, [])])
+    except RecursionError as error:  # it calls itself for each comment in a comment, and each group in a group
+        raise InvalidInput("The message is not valid.", fields={field: ["Cannot be read."]}) from error
+    for name, address in found:
         if address:
             yield Mailbox(_decoded(name), address)
 

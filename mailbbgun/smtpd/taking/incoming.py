@@ -14,11 +14,11 @@ from mailbbgun.database.db import Database
 from mailbbgun.database.idempotency import KeyClaim
 from mailbbgun.domains.local import LocalDomains
 from mailbbgun.http.refusals import Refusals
-from mailbbgun.mailboxes.resolve import NOT_LOCAL, resolve
+from mailbbgun.mailboxes.resolve import FULL, NOT_LOCAL, TOO_LARGE, resolve
 from mailbbgun.return_paths.receive import NO_SUCH, Reports
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp.reply import Reply
-from mailbbgun.smtpd.parts import DoorPeer, MailTransaction, RecipientOwner
+from mailbbgun.smtpd.parts import ADDED, DoorPeer, MailTransaction, RecipientOwner
 from mailbbgun.smtpd.replies import LOOP, one_line, refusal
 from mailbbgun.smtpd.taking.storing import Storing
 from mailbbgun.smtpd.taking.trace import received
@@ -52,7 +52,7 @@ class Incoming:
     async def recipient_refusal(self, transaction: MailTransaction, address: str, peer: DoorPeer) -> str | None:
         """Return the reply to a recipient that has no mailbox here, or a full one."""
         try:
-            found = await self._storing.in_thread(partial(self._found, address, transaction.size))
+            found = await self._storing.in_thread(partial(self._found, address, _said(transaction)))
         except MailBBGunError as error:
             return refusal(error)
         if not isinstance(found, Reply):
@@ -74,6 +74,14 @@ class Incoming:
         local = self._domains.of(address.rpartition("@")[2].lower())
         return RecipientOwner(found.tenant_id, local.policy if local else "none")
 
+    def _no_room(self, recipients: Sequence[str], size: int) -> Reply | None:
+        """Return the reply of a mailbox that has no room for a message of this size, that of the smallest first.
+
+        It is for the whole message, so that its sender gets to know: nobody writes to him later.
+        """
+        found = resolve(self._database, self._domains, recipients, size).values()
+        return next((reply for reply in (TOO_LARGE, FULL) if reply in found), None)
+
     async def take(self, transaction: MailTransaction, content: bytes, peer: DoorPeer) -> str:
         """Store a message, and return the reply to its final dot.
 
@@ -94,6 +102,11 @@ class Incoming:
         known = hops > 0 or _MESSAGE_ID.search(header) is not None
         stored = []
         try:
+            # At RCPT there was room for what the client said at MAIL.
+            if len(mime) > _said(transaction):
+                no_room = partial(self._no_room, transaction.recipients, len(mime))
+                if (refused := await self._storing.in_thread(no_room)) is not None:
+                    return _reply(refused)
             for owner in sorted(set(owners.values())):
                 its = [one for one in transaction.recipients if owners[one] == owner]
                 caller, reason = Caller(owner.tenant_id), judged.quarantined.get(owner.policy)
@@ -104,6 +117,11 @@ class Incoming:
         except MailBBGunError as error:
             return refusal(error)
         return f"250 2.0.0 Stored as {' '.join(stored)}"[:400]
+
+
+def _said(transaction: MailTransaction) -> int:
+    """Return how large a message will be at most if the client told the truth; 0 if it said nothing."""
+    return transaction.size and transaction.size + ADDED
 
 
 def _claim(caller: Caller, mail_from: str, recipients: Sequence[str], content: bytes) -> KeyClaim:

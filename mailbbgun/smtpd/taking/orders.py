@@ -10,6 +10,7 @@ from typing import Any
 from marshmallow import ValidationError
 
 from mailbbgun.accept.fields import SHAPES, Options, name_in_json
+from mailbbgun.accept.mime.raw import HEADER_SIZE
 from mailbbgun.accept.schema import NewMessage
 from mailbbgun.core.errors import InvalidInput
 from mailbbgun.http.bad_input import sentences
@@ -49,11 +50,12 @@ class Orders:
 def taken_out(content: bytes) -> tuple[bytes, Orders | None]:
     """Return a mail without its ``X-MBG-`` fields, and what they ask for; None if it has none.
 
-    Raises :class:`InvalidInput` that names a field that is wrong.
+    A header that is too large for any mail is not read: the checks of finished MIME refuse it. Raises
+    :class:`InvalidInput` that names a field that is wrong.
     """
     end = content.find(b"\r\n\r\n")
     head = content[: end + 2] if end >= 0 else content
-    if PREFIX not in head.lower():
+    if len(head) > HEADER_SIZE or PREFIX not in head.lower():
         return content, None
     given: dict[str, list[bytes]] = {}
     kept = []
