@@ -48,7 +48,8 @@ class Orders:
 def taken_out(content: bytes) -> tuple[bytes, Orders | None]:
     """Return a mail without its ``X-MBG-`` fields, and what they ask for; None if it has none.
 
-    A header that is too large for any mail is not read: the checks of finished MIME refuse it. Raises :class:`InvalidInput` that names a field that is wrong.
+    A header that is too large for any mail is not read: the checks of finished MIME refuse it.
+    Raises :class:`InvalidInput` that names a field that is wrong.
     """
     end = content.find(b"\r\n\r\n")
     head = content[: end + 2] if end >= 0 else content
