@@ -193,7 +193,7 @@ class _Writer:
                 time.sleep(BACK_OFF_SECONDS)
             except ProgrammingError:  # the tables are not ours: nothing can be written
                 raise
-            except Exception as error:  # noqa: BLE001 - one cannot be written, which must not stop the others
+            except Exception as error:  # noqa: BLE001 - one of them cannot be written; _apart logs which
                 for part in _apart(ended, error):
                     self._commit(part)
                 return

@@ -64,6 +64,11 @@ class Stored:
     mail: Mapping[str, Any]
     content: Mapping[str, Any] | None
 
+    @property
+    def changes(self) -> Sequence[UUID]:
+        """No other delivery."""
+        return ()
+
     def steps(self, statements: Statements, delivery: DeliveryIds) -> Sequence[StatementStep]:
         """Return the statements that store the mail. A mailbox that was just deleted gets none."""
         its = {"delivery_id": delivery.delivery_id, "message_id": delivery.message_id, "mailbox": self.mailbox_id}

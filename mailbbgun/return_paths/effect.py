@@ -37,12 +37,17 @@ class ReportEffect:
     proved: bool
     counters: Counters
 
+    @property
+    def changes(self) -> Sequence[UUID]:
+        """The deliveries that the report is about."""
+        return self.delivery_ids
+
     def steps(self, statements: Statements, delivery: DeliveryIds) -> Sequence[StatementStep]:
         """Make the change; return no statements. See ``smtp/outcome.Effect``.
 
         They are executed at once: the next report of the transaction may be about the same delivery.
         """
-        for identifier in sorted(self.delivery_ids):  # as claims lock, so that the two cannot deadlock
+        for identifier in self.delivery_ids:
             one = repo.locked(statements, identifier)
             happened = repo.happened(statements, one) if one else ()
             decision = one and decided(self.report, one.address, one.status, happened, proved=self.proved)

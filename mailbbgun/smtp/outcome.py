@@ -62,6 +62,10 @@ class Effect(Protocol):
     counts: so it happens exactly once.
     """
 
+    @property
+    def changes(self) -> Sequence[UUID]:
+        """The ids of other deliveries that it changes. They are locked when ``steps`` is called."""
+
     def steps(self, statements: Statements, delivery: DeliveryIds) -> Sequence[StatementStep]:
         """Return the statements that make the change.
 

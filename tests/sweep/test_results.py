@@ -220,6 +220,49 @@ def test_two_workers_that_end_deliveries_of_the_same_messages_do_not_lock_each_o
         assert set(session.scalars(select(Message.status).where(Message.id.in_(messages)))) == {"DELIVERED"}
 
 
+class Changing:
+    """What a delivery changes: another one, and the sum of its message, as a report does."""
+
+    def __init__(self, delivery, message):
+        self.changes, self._message = [delivery], message
+
+    def steps(self, statements, delivery):
+        """Lock the other delivery, and sum its message up, at once."""
+        del delivery
+        lock = select(DELIVERIES.c.id).where(DELIVERIES.c.id == bindparam("id", type_=Uuid())).with_for_update()
+        statements.ask(CompiledStatement(lock), {"id": self.changes[0]})
+        statements.run(record.summing(statements.dialect, [self._message]))
+        return ()
+
+
+@on_postgresql
+def test_two_workers_whose_deliveries_change_the_same_others_do_not_lock_each_other_out(store):
+    db, workers, count = store.services.db, (uuid4(), uuid4()), 40
+    others = [(row, store.row(row).message_id) for row in store.add(count, attempt=1)]
+    ours = {one: store.add(count, lease_owner=one, leased=60, attempt=1) for one in workers}
+    barrier = threading.Barrier(2)
+
+    def end(worker, changed):
+        pairs = list(zip(ours[worker], changed, strict=True))
+        for first in range(0, count, 10):
+            batch = [
+                Result(row, store.row(row).message_id, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED", effect=its)
+                for row, its in [(row, Changing(*other)) for row, other in pairs[first : first + 10]]
+            ]
+            barrier.wait(PATIENCE)
+            try:
+                assert len(record.commit_results(db, worker, batch, lambda: None)) == 10
+            except BaseException:
+                barrier.abort()  # the other one waits there
+                raise
+
+    tens = [others[first : first + 10] for first in range(0, count, 10)]
+    orders = ([one for ten in tens for one in ten], [one for ten in tens for one in reversed(ten)])
+    with ThreadPoolExecutor(2) as pool:
+        for ended in [pool.submit(end, *one) for one in zip(workers, orders, strict=True)]:
+            ended.result(PATIENCE)
+
+
 @on_postgresql
 def test_two_workers_that_end_deliveries_of_one_message_at_once_wait_for_each_other_and_no_more(store):
     (first,) = store.add(attempt=1, lease_owner=(one := uuid4()), leased=60)
@@ -305,6 +348,8 @@ def test_a_result_of_high_priority_does_not_wait_behind_a_commit_of_others(store
 
 class Refused:
     """What a delivery is to change, which cannot be stored."""
+
+    changes = ()
 
     def __init__(self, why):
         self._why = why

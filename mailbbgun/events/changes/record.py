@@ -35,6 +35,7 @@ from mailbbgun.database.compiled import CompiledStatement, InSession, Rows, Stat
 from mailbbgun.database.db import Database, UTCDateTime, db_now, dialect_of
 from mailbbgun.database.sql import among, for_each, id_rows, ids, recordset, rows
 from mailbbgun.events import log
+from mailbbgun.events.changes.effects import applied
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery
 from mailbbgun.messages.repo import of_test_messages
@@ -140,9 +141,9 @@ def _write(statements: Statements, owner: UUID, ended: Sequence[Result], before_
     complaints = [_complaint(result) for result in complained]
     new = complaints if dialect == "postgresql" else happened + complaints
     steps = [log.appending(dialect, new)] if new else []
-    steps += [one for result in standing if result.effect for one in result.effect.steps(statements, result)]
-    if summed := {result.message_id for result in standing if result.status != PENDING}:
-        steps += summing(dialect, summed)
+    summed = {result.message_id for result in standing if result.status != PENDING}
+    steps += applied(statements, [(one.effect, one) for one in standing if one.effect], summed)
+    steps += summing(dialect, summed) if summed else []
     before_commit()
     statements.last(steps)
     return _Written(standing, happened + complaints, keys + [result.key_id for result in complained])
@@ -308,8 +309,7 @@ def _sum_of(dialect: str, owned: bool, tests_only: bool) -> tuple[Executable, Ex
 
 def summing(dialect: str, message_ids: Collection[UUID]) -> list[StatementStep]:
     """Return the steps that set the statuses of messages, of any tenants, from those of their deliveries."""
-    given = [{"messages": id_rows(dialect, set(message_ids))}]
-    return [StatementStep(one, given) for one in _sum_of_any(dialect)]
+    return [StatementStep(one, [{"messages": id_rows(dialect, message_ids)}]) for one in _sum_of_any(dialect)]
 
 
 @cache
