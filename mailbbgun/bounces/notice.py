@@ -58,7 +58,7 @@ _FAILED = re.compile(
     r"disabled|inactive|no longer|expired|warning|delay|rcpt to|recipient|\b[45]\d\d\b|[45]\.\d\.\d|できません|"
     r"届け|エラー|"
     r"nicht|impossible|addressed to|local user|n'a pas|no se ha|non è|não|недостав|не достав|无法|失败|退信|"
-    r"unzustellbar|zugestellt|entreg|recapit|bestel|bezorg|lever|consegn|remis|toimit|dostarcz|doruč|kézbesít|"
+    r"unzustellbar|zugestellt|entreg|recapit|onbestel|bezorg|leverer|levere|consegn|remis|toimit|dostarcz|doruč|kézbesít|"
     r"teslim|배달|傳遞|传递|送达|送達",
     re.IGNORECASE,
 )
@@ -261,8 +261,8 @@ def _rcpt(lines: list[str]) -> Iterator[tuple[str, int]]:
 def _services(lines: list[str]) -> Iterator[tuple[str, int]]:
     """Yield addresses of services that failed: notices name those of people to ask, too, but not in this form."""
     for index, line in enumerate(lines):
-        if match := _BLAMED.match(line[:400]):
-            yield addresses.clean(match["address"]), index
+        if (match := _BLAMED.match(line[:400])) and (address := addresses.clean(match["address"])):
+            yield address, index
 
 
 def _person(text: str) -> str:

@@ -22,6 +22,10 @@ def test_a_service_can_be_the_recipient_that_failed(text):
     assert (one.address, one.class_) == ("postmaster@example.net", HARD)
 
 
+def test_what_is_no_address_is_no_recipient():
+    assert read(notice("<(a)@example.net>: user unknown")).recipients == ()
+
+
 def test_a_report_without_an_author_is_of_a_server():
     raw = notice("--- addresses with problems ---\n<ann@example.net>  (No such user)", "Delivery Status", "<>")
     assert [one.address for one in read(raw).recipients] == ["ann@example.net"]
