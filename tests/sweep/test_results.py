@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Select, Uuid, bindparam, insert, select, text, update
+from sqlalchemy import Select, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from mailbbgun.core.clock import Clock
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
-from mailbbgun.database.compiled import CompiledStatement, InSession, StatementStep
+from mailbbgun.database.compiled import InSession
 from mailbbgun.database.db import db_now
 from mailbbgun.deliver.claim import Claim, claim
 from mailbbgun.deliver.journal import Journal
@@ -220,49 +220,6 @@ def test_two_workers_that_end_deliveries_of_the_same_messages_do_not_lock_each_o
         assert set(session.scalars(select(Message.status).where(Message.id.in_(messages)))) == {"DELIVERED"}
 
 
-class Changing:
-    """What a delivery changes: another one, and the sum of its message, as a report does."""
-
-    def __init__(self, delivery, message):
-        self.changes, self._message = [delivery], message
-
-    def steps(self, statements, delivery):
-        """Lock the other delivery, and sum its message up, at once."""
-        del delivery
-        lock = select(DELIVERIES.c.id).where(DELIVERIES.c.id == bindparam("id", type_=Uuid())).with_for_update()
-        statements.ask(CompiledStatement(lock), {"id": self.changes[0]})
-        statements.run(record.summing(statements.dialect, [self._message]))
-        return ()
-
-
-@on_postgresql
-def test_two_workers_whose_deliveries_change_the_same_others_do_not_lock_each_other_out(store):
-    db, workers, count = store.services.db, (uuid4(), uuid4()), 40
-    others = [(row, store.row(row).message_id) for row in store.add(count, attempt=1)]
-    ours = {one: store.add(count, lease_owner=one, leased=60, attempt=1) for one in workers}
-    barrier = threading.Barrier(2)
-
-    def end(worker, changed):
-        pairs = list(zip(ours[worker], changed, strict=True))
-        for first in range(0, count, 10):
-            batch = [
-                Result(row, store.row(row).message_id, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED", effect=its)
-                for row, its in [(row, Changing(*other)) for row, other in pairs[first : first + 10]]
-            ]
-            barrier.wait(PATIENCE)
-            try:
-                assert len(record.commit_results(db, worker, batch, lambda: None)) == 10
-            except BaseException:
-                barrier.abort()  # the other one waits there
-                raise
-
-    tens = [others[first : first + 10] for first in range(0, count, 10)]
-    orders = ([one for ten in tens for one in ten], [one for ten in tens for one in reversed(ten)])
-    with ThreadPoolExecutor(2) as pool:
-        for ended in [pool.submit(end, *one) for one in zip(workers, orders, strict=True)]:
-            ended.result(PATIENCE)
-
-
 @on_postgresql
 def test_two_workers_that_end_deliveries_of_one_message_at_once_wait_for_each_other_and_no_more(store):
     (first,) = store.add(attempt=1, lease_owner=(one := uuid4()), leased=60)
@@ -344,43 +301,6 @@ def test_a_result_of_high_priority_does_not_wait_behind_a_commit_of_others(store
         assert store.row(bulk).lease_owner == owner
     assert results.close(PATIENCE)
     assert store.row(bulk).lease_owner is None
-
-
-class Refused:
-    """What a delivery is to change, which cannot be stored."""
-
-    changes = ()
-
-    def __init__(self, why):
-        self._why = why
-
-    def steps(self, statements, delivery):
-        """Fail, or return a statement that the database refuses."""
-        if self._why == "bug":
-            raise ValueError("a bug")
-        identifier = {"id": delivery.delivery_id, "attempt": None}
-        statement = update(DELIVERIES).where(DELIVERIES.c.id == bindparam("id", type_=Uuid()))
-        return [StatementStep(CompiledStatement(statement.values(attempt=bindparam("attempt"))), [identifier])]
-
-
-@pytest.mark.parametrize("why", ["bug", "value"])
-def test_a_result_that_cannot_be_written_is_parked_and_stops_no_other(store, owner, tmp_path, why):
-    db = store.services.db
-    rows = store.add(5, due=-1)
-    with db.write() as session:
-        messages = [store.row(row).message_id for row in rows]
-        claims = {one.delivery_id: one for one in claim(InSession(session), owner, messages, 60, 0.0).claims}
-    leases = Leases(owner, 60, Clock())
-    leases.add(Transaction(one.message_id, "f@x.test", False, b"", "smarthost", [one]) for one in claims.values())
-    results = Results(owner, db, Journal(tmp_path, owner), leases, Publisher(db, store.services.queue))
-    for number, row in enumerate(rows):
-        its = (row, claims[row].message_id, DEFAULT_TENANT, claims[row].claim_number)
-        ended = Result(*its, Kind.DELIVERED, "DELIVERED", reply="stored", effect=Refused(why) if number == 2 else None)
-        results.put(claims[row], ended)
-    assert results.close(PATIENCE)
-    assert [store.row(row).status for row in rows] == ["DELIVERED"] * 2 + ["ERROR"] + ["DELIVERED"] * 2
-    assert store.kinds(rows[2]) == ["parked"]
-    assert not leases.in_hand()
 
 
 def test_a_claim_that_the_shutdown_fenced_is_given_back_though_its_sender_comes_too_late(store, owner, tmp_path):
