@@ -33,18 +33,26 @@ log = logging.getLogger("mailbbgun.sweep")
 
 
 class Orphans:
-    """Goes through the store in small steps, again and again. For one thread."""
+    """Goes through the store in small steps, again and again. For one thread.
+
+    It deletes nothing from a store that a copy of this database may use too, such as that of a test installation: the
+    copy's mark would be ours, and it does not know the files that came after it was made.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._listed: Iterator[StoredFile] | None = None
         self._rests = 0
+        settings = services.settings
+        self._ours_alone = settings.DELETE_ORPHANS or settings.BLOBS_URL.startswith(f"file://{settings.var}/")
 
     def step(self) -> int:
         """Look at the next files, and return how many were deleted.
 
         Raises :class:`BlobStoreUnavailable`, :class:`DatabaseUnavailable`; then the next step begins anew.
         """
+        if not self._ours_alone:
+            return 0
         if self._rests:
             self._rests -= 1
             return 0

@@ -89,3 +89,12 @@ def test_of_two_installations_that_begin_at_once_one_sees_the_other(installed: S
     orphan = put(installed, key_of(DEFAULT_TENANT, new_id()))
     assert Orphans(replace(installed, blobs=Meanwhile(installed.settings.var / "blobs"))).step() == 0
     assert keys(installed) == {orphan}
+
+
+def test_outside_of_var_nothing_is_deleted_unless_the_operator_says_that_the_store_is_ours(installed: Services) -> None:
+    orphan = put(installed, key_of(DEFAULT_TENANT, new_id()))
+    elsewhere = replace(installed.settings, BLOBS_URL="s3://key:secret@s3.example.com/shared")
+    assert Orphans(replace(installed, settings=elsewhere)).step() == 0
+    assert keys(installed) == {orphan}
+    assert Orphans(replace(installed, settings=replace(elsewhere, DELETE_ORPHANS=True))).step() == 1
+    assert keys(installed) == set()

@@ -29,6 +29,11 @@ class FileSettings:
         least=0,
         most=36_500,
     )
+    DELETE_ORPHANS: bool = setting(
+        False,
+        "Let workers delete files of BLOBS_URL that no row knows, a day after they were written, wherever that is. Say "
+        "so only if no other database uses that store, not even a copy of this one. In a folder in VAR they always do.",
+    )
     ALLOWED_FILE_TYPES: tuple[str, ...] = setting(
         (
             *("pdf", "rtf", "doc", "docx", "dot", "dotx", "xls", "xlsx", "xltx", "ppt", "pptx", "ppsx", "odt"),
