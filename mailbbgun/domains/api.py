@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from mailbbgun.core.caller import Scope
-from mailbbgun.core.errors import Forbidden, InvalidInput
+from mailbbgun.core.errors import Conflict, Forbidden, InvalidInput
 from mailbbgun.database import idempotency
 from mailbbgun.domains import edit, repo, schemas
 from mailbbgun.domains.dns.look import DomainChecks
@@ -98,11 +98,15 @@ def show(domain: str) -> Any:
 @needs(Scope.DOMAINS)
 def change(wanted: dict[str, Any], domain: str) -> Any:
     """Deliver the mail of a domain here from now on, or no more; or change its policy"""
-    services = provided(Services)
+    services, local = provided(Services), None
+    if "local" in wanted:
+        with services.db.read(caller().tenant_id) as session:
+            name = _own(session, domain).name
+        local = _locality(name, local=wanted["local"])
     with services.db.write(caller().tenant_id) as session:
         found = _own(session, domain)
-        if "local" in wanted:
-            edit.make_local(session, found, _locality(found.name, local=wanted["local"]))
+        if local is not None:
+            edit.make_local(session, found, local)
         if "policy" in wanted:
             repo.set_policy(session, found.tenant_id, found.id, wanted["policy"])
         answer = edit.details(session, services.settings, _found(session, domain))
@@ -203,11 +207,17 @@ def _locality(name: str, *, local: bool) -> edit.Locality:
     """Return whose mail to a domain is delivered here: everybody's if an administrator says so.
 
     Raises :class:`Forbidden`: whoever reads mail to the postmaster of this server's names could get
-    certificates for them.
+    certificates for them. Raises :class:`Conflict` if another tenant's key signs mail of the domain: the
+    DNS has proved that it is theirs.
     """
-    settings, is_admin = provided(Services).settings, Scope.ADMIN in caller().scopes
-    if local and not is_admin and name in (settings.HOSTNAME.lower(), settings.RETURN_PATH_DOMAIN.lower()):
-        raise Forbidden(f"{name} is a name of this server itself: only a key with the scope admin makes it local.")
+    services, is_admin = provided(Services), Scope.ADMIN in caller().scopes
+    if local and not is_admin:
+        settings = services.settings
+        if name in (settings.HOSTNAME.lower(), settings.RETURN_PATH_DOMAIN.lower()):
+            raise Forbidden(f"{name} is a name of this server itself: only a key with the scope admin makes it local.")
+        with services.db.read() as session:
+            if repo.signed_by_another(session, caller().tenant_id, name):
+                raise Conflict(f"Another tenant signs mail of {name}: only a key with the scope admin makes it local.")
     return edit.Locality(local, local and is_admin)
 
 

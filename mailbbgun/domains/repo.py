@@ -49,6 +49,13 @@ def make_local(session: Session, tenant_id: UUID, domain_id: UUID, here: bool, f
     session.execute(statement.execution_options(synchronize_session=False))
 
 
+def signed_by_another(session: Session, tenant_id: UUID, name: str) -> bool:
+    """Return whether a tenant other than this one has a key that signs mail of a domain."""
+    its = (SendingDomain.id == DKIMKey.domain_id, SendingDomain.name == name, SendingDomain.tenant_id != tenant_id)
+    signs = (DKIMKey.active_from.is_not(None), DKIMKey.retired_at.is_(None))
+    return session.scalar(select(exists().where(*its, *signs))) is True
+
+
 def set_policy(session: Session, tenant_id: UUID, domain_id: UUID, policy: str) -> None:
     """Set what is done about mail to a domain that fails its verification: see :class:`SendingDomain`."""
     its = (SendingDomain.tenant_id == tenant_id, SendingDomain.id == domain_id)

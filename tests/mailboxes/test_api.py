@@ -10,6 +10,7 @@ from sqlalchemy import func, insert, select, update
 
 from mailbbgun.core.ids import new_id
 from mailbbgun.domains.local import LocalDomains
+from mailbbgun.domains.models import DKIMKey
 from mailbbgun.mailboxes.expire import KEPT, UnusedContents
 from mailbbgun.mailboxes.models import MAILBOX_CONTENTS, MAILBOX_MESSAGES
 from mailbbgun.mailboxes.resolve import FoundMailbox, names, resolve
@@ -150,6 +151,17 @@ def test_only_an_administrator_makes_a_name_of_this_server_local(locked):
     assert ours.ask("PATCH", f"/domains/{name}", local=True).status_code == 403
     admin = locked.key(ours.id, scopes=["domains", "admin"])["key"]
     assert locked.ask("PATCH", f"/domains/{name}", admin, json={"local": True}).json()["local"] is True
+
+
+def test_only_an_administrator_takes_the_mail_of_a_domain_that_another_tenant_signs(locked):
+    ours, others = Tenant(locked, "signs"), Tenant(locked, "takes")
+    assert ours.ask("POST", "/domains", name="signed.test").status_code == 201
+    assert others.ask("POST", "/domains", name="signed.test", local=True).status_code == 201  # nothing is proved yet
+    assert others.ask("PATCH", "/domains/signed.test", local=False).status_code == 200
+    with locked.services.db.write() as session:
+        session.execute(update(DKIMKey).where(DKIMKey.tenant_id == UUID(ours.id)).values(active_from=datetime.now(UTC)))
+    assert code(others.ask("PATCH", "/domains/signed.test", local=True)) == (409, "conflict")
+    assert ours.ask("PATCH", "/domains/signed.test", local=True).status_code == 200
 
 
 def test_a_domain_becomes_local_and_is_no_longer(locked):
