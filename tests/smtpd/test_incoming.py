@@ -52,7 +52,7 @@ def door(services, other_tenant):
     add_domain(services, "mail.example.com", postmaster=None)
     add_domain(services, "quota.test", small=None)
     with services.db.write() as session:
-        session.execute(update(MAILBOXES).where(MAILBOXES.c.address == "small@quota.test").values(quota_bytes=3000))
+        session.execute(update(MAILBOXES).where(MAILBOXES.c.address == "small@quota.test").values(quota_bytes=10_000))
     with running(services, mx_port=0) as one:
         yield one
 
@@ -138,7 +138,7 @@ def test_mail_that_is_larger_than_the_client_said_is_refused_while_its_sender_he
     for one in to:
         assert talk.say(f"RCPT TO:<{one}>".encode()).startswith(b"250")
     assert talk.say(b"DATA").startswith(b"354")
-    talk.send(stuffed(MAIL + b"x" * 3000 + b"\r\n"))
+    talk.send(stuffed(MAIL + b"12345678\r\n" * 1000))
     assert talk.reply().startswith(reply)
     assert len(door.stored()) == before + reply.startswith(b"250")
 
