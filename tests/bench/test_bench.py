@@ -148,6 +148,7 @@ def check_kept(kept: dict[str, Any]) -> None:
         for what in ("rate", "cpu_us", "sink_cpu_us")
     }
     metrics["embedded"] = metrics["embedded"] | shapes | {"accept_html_client_cpu_us", "accept_mix_client_cpu_us"}
+    metrics["embedded"] |= {f"accept_smtp_{what}" for what in ("rate", "cpu_us", "client_cpu_us", "sink_cpu_us")}
     metrics["keys"] = {name for name in EMBEDDED if name.startswith("accept_")}
     metrics["signed"] = SENDING | {"send_memory_mb", "start_ms"}
     metrics["watched"] = {name for name in EMBEDDED if not name.startswith(("latency_", "encrypted_"))}

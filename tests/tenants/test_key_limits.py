@@ -24,7 +24,7 @@ def test_a_key_does_what_its_scopes_say(locked, scopes, reads, sends, administer
     assert locked.ask("GET", "/tenants", key).status_code == administers
 
 
-@pytest.mark.parametrize("scope", ["calendars", "smtp", "everything", "", "Admin"])
+@pytest.mark.parametrize("scope", ["calendars", "pop3", "everything", "", "Admin"])
 def test_an_unknown_scope_is_refused_and_the_error_lists_the_known_ones(locked, scope):
     refused = locked.ask(
         "POST", f"/tenants/{DEFAULT_TENANT}/keys", locked.admin, json={"name": "k", "scopes": ["admin", scope]}
@@ -38,7 +38,7 @@ def test_a_key_with_scopes_of_an_older_version_works_and_is_rotated_without_them
     tenant = locked.tenant("older")
     old = locked.key(tenant)
     with locked.services.db.write() as session:
-        had = ["messages:read", "messages:write", "smtp", "calendars"]
+        had = ["messages:read", "messages:write", "pop3", "calendars"]
         session.execute(update(ApiKey).where(ApiKey.prefix == old["prefix"]).values(scopes=had))
     assert locked.ask("POST", "/messages", old["key"], json=HELLO).status_code == 201
     assert locked.ask("GET", "/messages", old["key"]).status_code == 200
