@@ -17,13 +17,17 @@ def drawn_link(round_: Round) -> str:
     return link
 
 
+#: What the commits of a link have in them. The API sends a message's statements together, without BEGIN and COMMIT.
+COMMITS = {"api-database": b"INSERT INTO messages", "worker-database": b"COMMIT"}
+
+
 @scenario(REAL)
 def commit_reply_cut(round_: Round) -> None:
-    """The reply to COMMIT is lost, of the API or of the worker: nobody knows whether it was committed."""
-    link = round_.dice.choice(["api-database", "worker-database"])
+    """The reply to a commit is lost, of the API or of the worker: nobody knows whether it was committed."""
+    link = round_.dice.choice([*COMMITS])
     times, skip = round_.dice.randint(1, 8), round_.dice.randint(0, 20)
     with round_.proxies(link) as (_, (proxy,)):
-        proxy.cut_replies_to(b"COMMIT", times, skip)
+        proxy.cut_replies_to(COMMITS[link], times, skip)
         _until_cut(proxy, times)
         round_.say(f"{link}, {proxy.cuts} cut")
 
