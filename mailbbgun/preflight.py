@@ -84,6 +84,7 @@ def look(services: Services) -> None:
     try:
         migrations.check(services.db)
         keep_growing(services.db)
+        make_folder(services.settings)  # the key that is checked next may be in it
         check_durability(services)
         keys.check(services.db, services.vault)
     except DBAPIError as error:  # for example, tables with our names and other columns

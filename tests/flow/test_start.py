@@ -59,7 +59,7 @@ def test_programs_also_report_a_wrong_setting_that_they_do_not_need(embedded_set
     assert [line.partition(": 'nobody'")[0] for line in lines] == [f"{name}: DEFAULT_FROM" for name in names]
 
 
-@pytest.mark.parametrize("name", some("worker", "smtpd", "initdb", "catcher", "requeue-pending"))
+@pytest.mark.parametrize("name", some("worker", "api", "smtpd", "initdb", "catcher", "requeue-pending"))
 def test_every_program_reports_a_folder_that_cannot_be_made_in_the_same_way(prepared, name):
     (line,) = refusals(prepared, PROGRAMS[name], VAR="/proc/nowhere")
     assert line.startswith(f"{name}: VAR: the folder /proc/nowhere")
