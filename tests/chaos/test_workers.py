@@ -233,6 +233,8 @@ def test_a_supervisor_works_from_any_folder_and_ends_if_it_is_set_up_wrongly(rea
         environment = service.environment
         with subprocess.Popen([sys.executable, str(ROOT / "worker.py")], cwd=tmp_path, env=environment) as worker:
             service.ended(service.post(to="ann@example.test")["id"], "DELIVERED")
+            # One that is stopped before it has its signal handlers leaves its journal behind.
+            until(lambda: service.sql("SELECT count(*) FROM workers") == [(2,)], what="both members")
             worker.terminate()
             assert worker.wait(PATIENCE) == 0
         (service.var / "journal").rmdir()

@@ -63,7 +63,7 @@ def test_two_thousand_silent_clients_cost_little_memory_and_keep_nobody_out(door
             link = stack.enter_context(socket.create_connection(("127.0.0.1", door.smtp_port), PATIENCE))
             assert link.recv(4) == b"220 "
         held = Figures(door)
-        assert held.files - before.files >= IDLE
+        assert held.files - before.files >= IDLE - 20  # those of the sender may have been open still
         assert held.memory - before.memory < 100 * MB
         submit(door, 50, "beside")
     until(lambda: Figures(door).files <= before.files + 20, what="the end of all connections")
