@@ -31,6 +31,11 @@ def all_hints(consumer: Consumer, count: int, seconds: float = PATIENCE) -> list
     return hints
 
 
+def hints_and_no_more(consumer: Consumer, count: int, quiet: float = 0.5) -> list[Hint]:
+    """Take until ``count`` hints have come, however long it takes, and what else comes within ``quiet`` seconds."""
+    return all_hints(consumer, count) + consumer.take(count + 1, quiet)
+
+
 def ids_of(hints: Iterable[Hint]) -> list[UUID]:
     return sorted(hint.message_id for hint in hints)
 

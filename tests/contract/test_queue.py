@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from mailbbgun.core.ids import new_id
 from mailbbgun.queues.base import Hint, Queue
 from mailbbgun.queues.lanes import BULK, HIGH, LANES, NORMAL, OVERFLOW
 from tests.contract.conftest import Driver
-from tests.contract.hints import all_hints, another_process, consumer_of, ids_of, new_ids
+from tests.contract.hints import all_hints, another_process, consumer_of, hints_and_no_more, ids_of, new_ids
 from tests.waiting import PATIENCE, at_least, bounded, pause, wait_until
 
 
@@ -45,8 +46,8 @@ def test_a_consumer_of_some_lanes_leaves_the_others_to_another(queue: Queue) -> 
     queue.publish(HIGH, urgent)
     queue.publish(BULK, bulk)
     with closing(queue.consumer(10, [HIGH])) as first, closing(queue.consumer(10, [NORMAL, BULK])) as second:
-        assert ids_of(all_hints(first, 6, 0.5)) == sorted(urgent)
-        assert ids_of(all_hints(second, 6, 0.5)) == sorted(bulk)
+        assert ids_of(hints_and_no_more(first, 3)) == sorted(urgent)
+        assert ids_of(hints_and_no_more(second, 3)) == sorted(bulk)
 
 
 def test_settled_hints_do_not_come_again(queue: Queue) -> None:
@@ -66,7 +67,7 @@ def test_settling_hints_out_of_order_does_not_affect_the_others(driver: Driver) 
         for some in (hints[7:8], hints[0:2], hints[3:4], hints[4:6]):
             consumer.settle(some)
     with consumer_of(driver.queue) as consumer:
-        assert ids_of(all_hints(consumer, 10, 1)) == ids_of([hints[2], hints[6], *hints[8:]])
+        assert ids_of(hints_and_no_more(consumer, 4)) == ids_of([hints[2], hints[6], *hints[8:]])
 
 
 def test_an_unsettled_hint_comes_again_at_most_together_with_its_bunch(driver: Driver) -> None:
@@ -78,7 +79,7 @@ def test_an_unsettled_hint_comes_again_at_most_together_with_its_bunch(driver: D
         consumer.settle(hints[: driver.bunch + 1])
         consumer.settle(hints[3 * driver.bunch :])
     with consumer_of(driver.queue) as consumer:
-        hints = all_hints(consumer, len(ids), 1)
+        hints = hints_and_no_more(consumer, 1 if driver.bunch == 1 else 2 * driver.bunch)
         if driver.bunch == 1:
             assert ids_of(hints) == ids[2:3]
         else:
@@ -182,29 +183,32 @@ def test_a_consumer_holds_no_more_than_its_prefetch_per_lane_or_twice_that_in_bu
     queue.publish(NORMAL, new_ids(480))
     queue.publish(HIGH, new_ids(480))
     with consumer_of(queue, prefetch) as consumer:
-        hints = all_hints(consumer, 960, 0.5)
+        hints = hints_and_no_more(consumer, 2 * held)
         assert sorted(hint.lane for hint in hints) == [HIGH] * held + [NORMAL] * held
         assert queue.depth() == {HIGH: 480 - held, NORMAL: 480 - held, OVERFLOW: 0, BULK: 0}
         consumer.settle(hints)
-        assert len(all_hints(consumer, 2 * held, 1)) == 2 * held
+        assert len(all_hints(consumer, 2 * held)) == 2 * held
 
 
 def test_two_consumers_never_hold_the_same_hint(queue: Queue) -> None:
     ids = new_ids(1000)
     queue.publish(NORMAL, ids)
     taken: list[Hint] = []
+    gate = threading.Barrier(4)
 
     def work() -> None:
         with consumer_of(queue) as consumer:
-            while hints := consumer.take(20, 1.5):
+            gate.wait(PATIENCE)  # or one of them would be done before the next is connected
+            while len(taken) < len(ids):
+                hints = consumer.take(20, 0.2)
                 taken.extend(hints)
                 consumer.settle(hints)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with bounded("taking them all"), ThreadPoolExecutor(4) as pool:
+        for one in [pool.submit(work) for _ in range(4)]:
+            one.result()
+    with consumer_of(queue) as consumer:
+        assert consumer.take(1, 0.5) == []
     assert ids_of(taken) == ids
 
 
@@ -238,7 +242,7 @@ def test_a_hint_published_twice_may_come_twice_and_is_settled_by_itself(queue: Q
         assert [hint.message_id for hint in hints] == [one, one]
         consumer.settle(hints[:1])
     with consumer_of(queue) as consumer:
-        assert len(all_hints(consumer, 2, 1)) == 1
+        assert len(hints_and_no_more(consumer, 1)) == 1
 
 
 def test_depth_counts_neither_delayed_nor_held_hints(driver: Driver) -> None:
@@ -251,7 +255,7 @@ def test_depth_counts_neither_delayed_nor_held_hints(driver: Driver) -> None:
     assert depth[HIGH] == 0
     assert 4 <= depth[BULK] <= 4 * driver.bunch
     with consumer_of(queue, prefetch=4) as consumer:
-        assert len(all_hints(consumer, held + 4, 0.5)) == held + 4
+        assert len(hints_and_no_more(consumer, held + 4)) == held + 4
         wait_until(lambda: queue.depth() == {HIGH: 0, NORMAL: 480 - held, OVERFLOW: 0, BULK: 0})
 
 

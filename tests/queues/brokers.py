@@ -12,7 +12,7 @@ from mailbbgun.core.ids import new_id
 from mailbbgun.queues.base import Consumer, Hint
 from mailbbgun.queues.lanes import NORMAL
 from mailbbgun.queues.rabbitmq import RabbitMQ as RabbitQueue
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def wait_for_depth(queue: RabbitQueue, lane: str, depth: int) -> None:
     wait_until(lambda: queue.depth()[lane] == depth, f"a depth of {depth}", look=0.05)
 
 
-def all_hints(consumer: Consumer, count: int, seconds: float = 1) -> list[Hint]:
+def all_hints(consumer: Consumer, count: int, seconds: float = PATIENCE) -> list[Hint]:
     """Take until ``count`` hints came, or none for ``seconds``."""
     hints: list[Hint] = []
     while len(hints) < count and (more := consumer.take(count - len(hints), seconds)):

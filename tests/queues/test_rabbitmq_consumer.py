@@ -8,6 +8,7 @@ from mailbbgun.queues.lanes import NORMAL
 from mailbbgun.queues.rabbitmq import RabbitMQ as RabbitQueue
 from mailbbgun.queues.topology import WORK, work_queue
 from tests.queues.brokers import all_hints, ids_in, raw_channel, wait_for_depth
+from tests.waiting import PATIENCE
 
 
 @pytest.mark.parametrize("count", [1, 40])
@@ -29,7 +30,8 @@ def test_forty_hints_in_three_bunches_arrive_once_each_and_in_order(queue: Rabbi
     ids = [new_id() for _ in range(40)]
     queue.publish(NORMAL, ids, delay)
     consumer = queue.consumer(100)
-    hints = all_hints(consumer, 41, 1.5)
+    hints = all_hints(consumer, 40)
+    assert consumer.take(1, 0.5) == []
     assert ids_in(hints) == ids
     for start in range(0, 40, 7):
         consumer.settle(hints[start : start + 7])
@@ -52,7 +54,7 @@ def test_a_bunch_is_acked_when_all_its_hints_are_settled_and_else_comes_again_wh
     consumer.close()
     wait_for_depth(queue, NORMAL, BUNCH)
     consumer = queue.consumer(100)
-    again = all_hints(consumer, len(ids))
+    again = all_hints(consumer, BUNCH)
     assert ids_in(again) == ids_in(second)
     consumer.settle(hints)  # hints of another connection mean nothing here
     consumer.settle([*reversed(again[1:]), again[0]])
@@ -70,7 +72,7 @@ def test_bunches_settled_crosswise_are_acked_each_for_itself(queue: RabbitQueue)
     consumer.settle(crosswise[-2:-1])
     consumer.close()
     consumer = queue.consumer(100)
-    assert ids_in(all_hints(consumer, len(ids))) == ids[2 * BUNCH : 3 * BUNCH] + ids[4 * BUNCH :]
+    assert ids_in(all_hints(consumer, 2 * BUNCH)) == ids[2 * BUNCH : 3 * BUNCH] + ids[4 * BUNCH :]
     consumer.close()
 
 
@@ -84,11 +86,12 @@ def test_many_bodies_of_one_id_as_they_were_before_bunches_all_come_though_few_a
     later = [new_id() for _ in range(20)]
     queue.publish(NORMAL, later)
     consumer = queue.consumer(80)
-    first = all_hints(consumer, 200, 0.5)
+    first = all_hints(consumer, fetched(80))
+    assert consumer.take(1, 0.5) == []
     assert ids_in(first) == ids[: fetched(80)]
     taken = list(first)
     consumer.settle(first)
-    while len(taken) < len(ids + later) and (more := consumer.take(200, 10)):
+    while len(taken) < len(ids + later) and (more := consumer.take(200, PATIENCE)):
         consumer.settle(more)
         taken += more
     consumer.close()
