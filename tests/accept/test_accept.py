@@ -21,6 +21,7 @@ from mailbbgun.messages.publisher import Publisher
 from mailbbgun.queues.lanes import NORMAL, OVERFLOW
 from mailbbgun.queues.overflow import BURST
 from mailbbgun.templates.resolve import Templates
+from tests.waiting import PATIENCE
 
 HELLO = Fields(to=["ann@example.com"], subject="Hello", text="Hi")
 DAY = 86_400
@@ -109,7 +110,7 @@ def test_a_connection_that_breaks_twice_is_unavailable_and_stores_nothing(servic
 
 def test_what_is_accepted_is_hinted(services, publisher):
     accepted = accept(services, publisher, HELLO)
-    hints = services.queue.consumer(10).take(10, 5.0)
+    hints = services.queue.consumer(10).take(10, PATIENCE)
     assert [(hint.message_id, hint.lane) for hint in hints] == [(UUID(accepted.id), "normal")]
 
 

@@ -28,7 +28,7 @@ def backlog(backend):
 def _purge(service: Service, services) -> None:
     """Remove every hint from the queue, as if the broker had been wiped."""
     consumer = services.queue.consumer(500)
-    while hints := consumer.take(500, 1.0):
+    while (hints := consumer.take(500, 0.5)) or any(services.queue.depth().values()):
         consumer.settle(hints)
     consumer.close()
 

@@ -19,7 +19,7 @@ from mailbbgun.queues.topology import WORK, delay_queue, work_queue
 from tests.queues.brokers import publishes_again, raw_channel, wait_for_depth
 from tests.servers import RabbitMQ
 from tests.servers.process import free_port
-from tests.waiting import bounded
+from tests.waiting import PATIENCE, bounded
 
 
 @pytest.mark.parametrize("delay", [0, 600])
@@ -118,7 +118,7 @@ def test_junk_is_acked_logged_safely_and_skipped(
     queue.publish(NORMAL, [one])
     with caplog.at_level(logging.WARNING, "mailbbgun"):
         consumer = queue.consumer(10)
-        [hint] = consumer.take(10, 5)
+        [hint] = consumer.take(10, PATIENCE)
         consumer.settle([hint])
         consumer.close()
     assert hint.message_id == one
@@ -138,7 +138,7 @@ def test_under_a_memory_alarm_publishing_fails_at_once_and_works_again_after_it(
             with bounded("a publish under an alarm"), pytest.raises(QueueUnavailable):
                 queue.publish(NORMAL, [new_id()])
         assert queue.depth()  # reading still works
-        consumer.settle(consumer.take(10, 5))
+        consumer.settle(consumer.take(10, PATIENCE))
         with bounded("closing under an alarm"):
             queue.close()
             consumer.close()
@@ -211,7 +211,7 @@ def test_a_deleted_queue_ends_its_consumer(queue: RabbitQueue, url: str) -> None
     with raw_channel(url) as channel:
         channel.queue_delete(work_queue(BULK))
     with pytest.raises(QueueUnavailable):
-        consumer.take(1, 10)
+        consumer.take(1, PATIENCE)
     consumer.close()
     with pytest.raises(QueueUnavailable, match=work_queue(BULK)):
         queue.consumer(10)
@@ -221,15 +221,15 @@ def test_a_connection_closed_by_the_broker_is_told_and_replaced(queue: RabbitQue
     one = new_id()
     queue.publish(NORMAL, [one])
     consumer = queue.consumer(10)
-    [hint] = consumer.take(1, 5)
+    [hint] = consumer.take(1, PATIENCE)
     broker.ctl("close_all_connections", "--global", "maintenance")
     with pytest.raises(QueueUnavailable):
-        consumer.take(1, 10)
+        consumer.take(1, PATIENCE)
     with pytest.raises(QueueUnavailable):
         consumer.settle([hint])
     consumer.close()
     again = queue.consumer(10)
-    assert [hint.message_id for hint in again.take(1, 5)] == [one]
+    assert [hint.message_id for hint in again.take(1, PATIENCE)] == [one]
     again.close()
     publishes_again(queue)
 
@@ -250,7 +250,7 @@ def test_after_a_fork_each_process_has_its_own_connection(queue: RabbitQueue) ->
     queue.publish(NORMAL, [])
     consumer = queue.consumer(200)
     taken: set[object] = set()
-    while hints := consumer.take(100, 1):
+    while len(taken) < 100 and (hints := consumer.take(100, PATIENCE)):
         taken |= {hint.message_id for hint in hints}
     consumer.close()
     assert taken == set(parents) | set(childs)
@@ -263,7 +263,7 @@ def test_the_hosts_of_a_cluster_are_tried_in_turn(broker: RabbitMQ, vhost: str) 
     queue.declare()
     queue.publish(NORMAL, [new_id()])
     consumer = queue.consumer(1)
-    assert len(consumer.take(1, 5)) == 1
+    assert len(consumer.take(1, PATIENCE)) == 1
     consumer.close()
     queue.close()
 

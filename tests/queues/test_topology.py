@@ -13,6 +13,7 @@ from mailbbgun.queues.lanes import BULK, HIGH, LANES, NORMAL
 from mailbbgun.queues.rabbitmq import RabbitMQ as RabbitQueue
 from mailbbgun.queues.topology import WORK, delay_queue, work_queue
 from tests.servers import RabbitMQ
+from tests.waiting import PATIENCE
 
 DELAYS = (1, 600)
 EVERYTHING = [WORK, *map(delay_queue, DELAYS), *map(work_queue, LANES)]
@@ -65,7 +66,7 @@ def test_an_empty_broker_is_whole_again_and_hints_travel_on_each_lane_and_delay(
         queue.publish(lane, [new_id()], delay=1)
     consumer = queue.consumer(10)
     taken = []
-    while len(taken) < 2 * len(LANES) and (more := consumer.take(10, 10.0)):
+    while len(taken) < 2 * len(LANES) and (more := consumer.take(10, PATIENCE)):
         taken += more
     assert sorted(hint.lane for hint in taken) == sorted([*LANES, *LANES])
     consumer.close()
