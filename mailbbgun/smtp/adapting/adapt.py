@@ -27,7 +27,7 @@ async def adapted(envelope: Envelope, extensions: dict[str, str]) -> Envelope:
         return signed(envelope)
     if not header_is_ascii(envelope.raw):  # RFC 6531 §3.1 forbids to offer SMTPUTF8 without 8BITMIME
         raise EnvelopeError("5.6.3", "the server does not offer 8BITMIME", Phase.MAIL)
-    return await InThread(lambda: _encoded(envelope))
+    return await InThread(lambda: _encoded(envelope), reads=True)
 
 
 def _encoded(envelope: Envelope) -> Envelope:
