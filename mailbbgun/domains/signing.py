@@ -52,7 +52,7 @@ class Signer:
     """Signs one message: called with its header, it returns the fields to put before that.
 
     It remembers what it made for each header. There may be several: a header is rewritten for servers
-    without SMTPUTF8.
+    without SMTPUTF8. A body that was rewritten, for one without 8BITMIME, is given with its header.
     """
 
     __slots__ = ("_body", "_keys", "_made", "_signed_at")
@@ -62,7 +62,9 @@ class Signer:
         self._keys, self._signed_at, self._body = keys, signed_at, body
         self._made: dict[bytes, bytes] = {}  # the fields, by the SHA-256 of the header
 
-    def __call__(self, header: bytes) -> bytes:
+    def __call__(self, header: bytes, body: Iterable[bytes] | None = None) -> bytes:
+        if body is not None:
+            return signature_fields(header, body_digest(body), self._keys, self._signed_at)
         name = sha256(header).digest()
         made = self._made.get(name)
         if made is None:

@@ -15,8 +15,8 @@ from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.relays.mx import Cached, MXHost, NotCached, Resolver, addresses, lookup
 from mailbbgun.relays.pool import Pool
 from mailbbgun.relays.redact import Redactor
+from mailbbgun.smtp.adapting.downgrade import downgraded
 from mailbbgun.smtp.content import EnvelopeError
-from mailbbgun.smtp.downgrade import downgraded
 from mailbbgun.smtp.endpoint import Endpoint, Security
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import CannotOpen

@@ -11,8 +11,9 @@ Files, in the order of the flow: `endpoint` and `envelope` are the values that c
 a message in a file, and `content` checks what is sent. `opening` does TCP, TLS, EHLO and AUTH;
 `transaction` does MAIL to the dot. `wire` moves bytes under absolute deadlines, `reply` parses what
 the server answers, `outcome` decides what a reply means for the mail, and `server_limits` recognises
-replies that ask for fewer recipients or a fresh connection. `downgrade` and `folding` make a header
-ASCII for servers without SMTPUTF8. The room `relays` builds on this one.
+replies that ask for fewer recipients or a fresh connection. `adapting` fits a message to a server
+without SMTPUTF8 or 8BITMIME, and signs it; `folding` writes header fields in ASCII. The room `relays`
+builds on this one.
 
 What it promises:
 

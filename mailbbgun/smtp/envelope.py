@@ -1,8 +1,9 @@
 """The envelope, and the checks that no address in it can become a command."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 from uuid import UUID
 
 from mailbbgun.smtp.content import EnvelopeError
@@ -24,6 +25,13 @@ _UTF8_QUOTED = r'"(?:[!#-;=?-\[\]-~\u0080-\U0010ffff]|\\[!-;=?-~])*"'
 _UTF8_PATH = re.compile(rf"(?:[{_ATEXT}\u0080-\U0010ffff-]+|{_UTF8_QUOTED})@[A-Za-z0-9_.\u0080-\U0010ffff-]+")
 
 
+class Signing(Protocol):
+    """Makes the fields that sign a message, to put before its header."""
+
+    def __call__(self, header: bytes, body: Iterable[bytes] | None = None) -> bytes:
+        """`body` is what follows the header, from the empty line on; None: as it was given to us."""
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """One message for some recipients. `mail_from` "" is the null sender (RFC 5321 §4.5.5).
@@ -31,8 +39,8 @@ class Envelope:
     `raw` is the whole message with CRLF line ends, not dot-stuffed: bytes, or a `Spooled` file.
     `smtputf8` permits addresses and a header outside ASCII (RFC 6531); a transaction asks for the
     extension only if it needs it. A recipient given twice gets the message once. `sign` is given the header
-    as this server gets it, and returns the fields to put before it (DKIM, RFC 6376): it signs last,
-    after any rewriting. For a relay that delivers here, `deliveries` has the id of each recipient's
+    as this server gets it, and the body if that was rewritten, and returns the fields to put before it
+    (DKIM, RFC 6376): it signs last. For a relay that delivers here, `deliveries` has the id of each recipient's
     delivery, and `repeated` says whether one of them may have been tried before.
     """
 
@@ -40,7 +48,7 @@ class Envelope:
     recipients: tuple[str, ...]
     raw: Raw = field(repr=False)
     smtputf8: bool = False
-    sign: Callable[[bytes], bytes] | None = field(default=None, repr=False)
+    sign: Signing | None = field(default=None, repr=False)
     deliveries: Mapping[str, UUID] = field(default_factory=dict, repr=False, compare=False)
     repeated: bool = True
 

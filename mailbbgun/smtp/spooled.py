@@ -8,6 +8,7 @@ import io
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from mmap import ACCESS_READ, mmap
 from types import TracebackType
 from typing import Self
 
@@ -42,11 +43,12 @@ class Spooled:
     made by `with_header` share its file, and are closed with it. It may be read by several at a time.
     """
 
-    __slots__ = ("_body_ascii", "_file", "_header", "_header_ascii", "_header_end", "_size")
+    __slots__ = ("_body_ascii", "_file", "_folder", "_header", "_header_ascii", "_header_end", "_size")
 
     def __init__(
         self,
         file: io.FileIO,
+        folder: str | os.PathLike[str],
         size: int,
         header_end: int,
         *,
@@ -56,6 +58,7 @@ class Spooled:
     ) -> None:
         """`header_end` is where the file's header ends; `header` is used instead of that, if given."""
         self._file = file
+        self._folder = folder
         self._size = size
         self._header_end = header_end
         self._header = header
@@ -109,12 +112,25 @@ class Spooled:
         check_lines(header)
         return Spooled(
             self._file,
+            self._folder,
             self._size,
             self._header_end,
             header_ascii=header.isascii(),
             body_ascii=self._body_ascii,
             header=header,
         )
+
+    def shares_file(self, other: "Raw") -> bool:
+        """Return whether this and another message lie in the same file."""
+        return isinstance(other, Spooled) and self._file is other._file
+
+    def mapped(self) -> tuple[mmap, int]:
+        """Return the file, mapped to memory, and where its own header ends. Raises OSError."""
+        return mmap(self._file.fileno(), self._size, access=ACCESS_READ), self._header_end
+
+    def beside(self, pieces: Iterable[bytes]) -> "Spooled":
+        """Write another message to a file in the same folder: see `spool`."""
+        return spool(pieces, self._folder)
 
     def octets(self) -> Iterator[bytes]:
         """Yield the message as it was given, in blocks of at most 48 KiB. Raises OSError."""
@@ -195,7 +211,7 @@ def spool(pieces: Iterable[bytes], folder: str | os.PathLike[str]) -> Spooled:
     except OSError as error:
         raise SpoolFailed(error) from error
     try:
-        return _Spooling(file).run(pieces)
+        return _Spooling(file, folder).run(pieces)
     except BaseException:
         file.close()
         raise
@@ -204,8 +220,8 @@ def spool(pieces: Iterable[bytes], folder: str | os.PathLike[str]) -> Spooled:
 class _Spooling:
     """Checks and writes a message. Each write has whole lines, so that each is checked alone."""
 
-    def __init__(self, file: io.FileIO) -> None:
-        self._file = file
+    def __init__(self, file: io.FileIO, folder: str | os.PathLike[str]) -> None:
+        self._file, self._folder = file, folder
         self._held = bytearray()  # the end of what was given: not checked and written yet
         self._size = 0
         self._header_end: int | None = None
@@ -218,7 +234,14 @@ class _Spooling:
                 self._take(self._end_of_lines())
         self._take(len(self._held))
         end = self._size if self._header_end is None else self._header_end
-        return Spooled(self._file, self._size, end, header_ascii=self._header_ascii, body_ascii=self._body_ascii)
+        return Spooled(
+            self._file,
+            self._folder,
+            self._size,
+            end,
+            header_ascii=self._header_ascii,
+            body_ascii=self._body_ascii,
+        )
 
     def _end_of_lines(self) -> int:
         """Return where the last whole line ends. If there is none, the rest is too long for a line."""

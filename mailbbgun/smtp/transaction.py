@@ -4,19 +4,18 @@ Commands are pipelined if the server offers that (RFC 2920).
 """
 
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from time import monotonic
 
 from mailbbgun.core.faults import fault
+from mailbbgun.smtp.adapting.adapt import adapted
 from mailbbgun.smtp.content import EnvelopeError, content
-from mailbbgun.smtp.downgrade import downgraded, header_is_ascii
 from mailbbgun.smtp.endpoint import Timeouts
 from mailbbgun.smtp.envelope import Envelope, path
 from mailbbgun.smtp.opening import Session
 from mailbbgun.smtp.outcome import Fenced, Outcome, Phase, TooMany, Unknown, classify
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.server_limits import session_limit, too_many_recipients
-from mailbbgun.smtp.spooled import Raw, Spooled, header_of, with_fields
+from mailbbgun.smtp.spooled import Raw, Spooled, SpoolFailed
 from mailbbgun.smtp.wire import Closing, Dropped, TimedOut, WireError
 
 #: RCPT commands that are written before their replies are read. With more, both sides could block
@@ -68,13 +67,22 @@ class SMTPTransaction:
 
         Raises Stale, and whatever the two functions raise.
         """
+        given = self._envelope.raw
         try:
-            self._envelope = signed(adapted_to_server(self._envelope, self._extensions))
+            return await self._run(before_dot, after_dot)
+        finally:
+            # A file that was encoded for this server is another file; one with another header is not.
+            if isinstance(self._envelope.raw, Spooled) and not self._envelope.raw.shares_file(given):
+                self._envelope.raw.close()
+
+    async def _run(self, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome | TooMany]:
+        try:
+            self._envelope = await adapted(self._envelope, self._extensions)
             self._check_offer()
             raw = self._envelope.raw
             data = raw if isinstance(raw, Spooled) else content(raw)  # a Spooled was checked when it was written
             mail, rcpts = self._commands()
-        except EnvelopeError as error:
+        except (EnvelopeError, SpoolFailed) as error:
             self._settle_rest(error.outcome)
             return self._outcomes
         if rcpts:
@@ -103,12 +111,9 @@ class SMTPTransaction:
     # -- checks before anything is written
 
     def _check_offer(self) -> None:
-        envelope, offers, size = self._envelope, self._extensions, len(self._envelope.raw)
-        limit = offers.get("SIZE", "")
+        size, limit = len(self._envelope.raw), self._extensions.get("SIZE", "")
         if limit.isdecimal() and 0 < int(limit[:18]) < size:  # RFC 1870 §6.1; 0 means no fixed limit
             raise EnvelopeError("5.3.4", f"{size} octets are more than the {limit} the server takes", Phase.MAIL)
-        if "8BITMIME" not in offers and not envelope.raw.isascii():
-            raise EnvelopeError("5.6.3", "the server does not offer 8BITMIME", Phase.MAIL)
 
     def _commands(self) -> tuple[bytes, dict[str, bytes]]:
         """Return MAIL, and RCPT for each recipient with a valid address; settle the others."""
@@ -311,29 +316,3 @@ def _breaks_off(error: WireError) -> bool:
     On a connection that has carried mail, it may have reached a limit of the session.
     """
     return error.phase is Phase.RSET or (isinstance(error, Dropped | Closing) and error.phase is not Phase.DOT)
-
-
-def adapted_to_server(envelope: Envelope, extensions: dict[str, str]) -> Envelope:
-    """Return the envelope in a form that a server with these extensions accepts (RFC 6531 §3.4).
-
-    If the mail needs SMTPUTF8 and the server does not offer it, the header is rewritten in ASCII,
-    and recipients outside ASCII are refused later, one by one. Raises EnvelopeError 5.6.7 if the
-    sender's or an author's address needs SMTPUTF8.
-    """
-    if not envelope.smtputf8:
-        return envelope
-    addresses = (envelope.mail_from, *envelope.recipients)
-    if all(map(str.isascii, addresses)) and header_is_ascii(envelope.raw):
-        return replace(envelope, smtputf8=False)
-    if "SMTPUTF8" in extensions:
-        return envelope
-    if not envelope.mail_from.isascii():
-        raise EnvelopeError("5.6.7", "the server does not offer SMTPUTF8, which the sender's address needs", Phase.MAIL)
-    return replace(envelope, raw=downgraded(envelope.raw), smtputf8=False)
-
-
-def signed(envelope: Envelope) -> Envelope:
-    """Return the envelope with the fields of `envelope.sign` before its message."""
-    if envelope.sign is None:
-        return envelope
-    return replace(envelope, raw=with_fields(envelope.raw, envelope.sign(header_of(envelope.raw))), sign=None)

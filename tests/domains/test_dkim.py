@@ -15,9 +15,9 @@ from mailbbgun.domains import dkim, keys
 from mailbbgun.domains.dkim import SigningKey, body_digest, relaxed_body, signature_fields
 from mailbbgun.domains.dns.records import key_name
 from mailbbgun.domains.signing import Signer
+from mailbbgun.smtp.adapting.adapt import signed as with_signature
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.spooled import body_of, header_of, spool
-from mailbbgun.smtp.transaction import signed as with_signature
 from tests.domains.verifiers import by_dkimpy, by_mail_dkim
 
 DOMAIN, SIGNED_AT = "example.com", 1_764_360_000

@@ -226,6 +226,22 @@ def test_a_header_that_is_rewritten_for_a_server_is_signed_as_it_is_rewritten(se
     assert (whole.isascii(), rewritten.isascii()) == (False, True)
 
 
+@pytest.mark.parametrize("lines", [1, 60_000], ids=["in memory", "in a file"])
+def test_a_body_that_is_encoded_for_a_server_is_signed_as_it_is_encoded(service, domain, peer, acceptor, lines):
+    peer.extensions = [one for one in EXTENSIONS if one != "8BITMIME"]
+    text = "Grüße,  ganz \t roh \r\n" * lines + "\r\n\r\n"
+    mime = (
+        f"From: ann@{domain}\r\nTo: bob@x.test\r\nSubject: x\r\n"
+        "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+    )
+    sent = str(acceptor.accept(Raw(mime=(mime + text).encode(), recipients=("bob@x.test",)), ANYBODY).result().id)
+    service.ended(sent, "DELIVERED")
+    got = service.got(sent)
+    assert got.isascii()
+    assert message_from_bytes(got).get_payload(decode=True) == text.encode()
+    verified(service, got, service.active(domain))
+
+
 def test_mail_whose_key_cannot_be_decrypted_waits_and_is_not_sent_unsigned(service, peer):
     name = f"{uuid4().hex}.test"
     domain = service.ask("POST", "/domains", json={"name": name})
@@ -292,3 +308,16 @@ def test_what_a_client_has_signed_for_the_domain_itself_is_not_signed_again(serv
     service.ended(sent, "DELIVERED")
     assert message_from_bytes(service.got(sent)).get_all("DKIM-Signature") == [own[16:-2]]
     assert "dkim" not in service.delivered(sent)
+
+
+def test_an_8_bit_mail_that_others_have_signed_is_not_encoded_but_bounces(service, domain, peer, acceptor):
+    head = f"DKIM-Signature: v=1; d=list.test; s=own; h=from; bh=x; b=y\r\nFrom: ann@{domain}\r\nTo: bob@x.test\r\n\r\n"
+    raw = Raw(mime=f"{head}Grüße\r\n".encode(), recipients=("bob@x.test",))
+    peer.extensions = [one for one in EXTENSIONS if one != "8BITMIME"]
+    sent = str(acceptor.accept(raw, ANYBODY).result().id)
+    assert service.ended(sent, "ERROR")["reason"] == "bounced"
+    assert not service.copies_of(sent)
+    peer.extensions = EXTENSIONS
+    sent = str(acceptor.accept(raw, ANYBODY).result().id)
+    service.ended(sent, "DELIVERED")
+    assert service.got(sent).endswith(raw.mime)

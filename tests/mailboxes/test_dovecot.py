@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email import message_from_bytes
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import UUID
@@ -17,9 +18,15 @@ import pytest
 from mailbbgun.mailboxes.maildirs import folder_of, name_of, write
 from mailbbgun.mailboxes.models import INBOX
 from tests.flow.service import ROOT, Service, until
+from tests.flow.smtp_service import SmtpService
 from tests.mailboxes.test_local_delivery import MIME, receive
 from tests.servers import install
 from tests.servers.process import free_port
+from tests.smtp.authority import Authority
+from tests.smtp.peers import Peer
+
+BOTH = ["ann@a.test", "bob@far.test"]
+TEXT = "Grüße\r\n.\r\n"
 
 #: What the manual does not say: the folders and the port of a Dovecot that is only the test's, without users.
 PRIVATE = """
@@ -125,6 +132,45 @@ def test_mail_of_both_doors_is_in_the_inbox_over_imap(embedded_settings):
             assert client.select("Quarantine") == ("OK", [b"1"])
             client.logout()
         assert len([*folder_of(root, "ann@a.test").glob("cur/*")]) == 2
+
+
+def submit(service: SmtpService) -> None:
+    """Submit three mails in one session."""
+    with service.smtp() as client:
+        for subject, to in (("inside", BOTH[:1]), ("outside", BOTH[1:]), ("both", BOTH)):
+            mail = f"From: eve@a.test\r\nTo: {', '.join(to)}\r\nSubject: {subject}\r\n\r\n{TEXT}".encode()
+            assert client.sendmail("eve@a.test", to, mail, mail_options=["BODY=8BITMIME"]) == {}
+
+
+def test_mail_submitted_by_smtp_is_read_over_imap_or_leaves_by_an_account(embedded_settings, tmp_path):
+    with TemporaryDirectory() as folder, Peer(users={"robot": "secret"}, auth_required=True) as provider:
+        root, authority = Path(folder) / "mail", Authority(tmp_path)
+        where = {"smtp_host": "127.0.0.1", "smtp_port": provider.port, "security_protocol": "NONE"}
+        account = {"setting_name": "provider", "smtp_username": "robot", "smtp_password": "secret"} | where
+        with SmtpService(
+            embedded_settings, authority=authority, ALLOW_PRIVATE_HOSTS="127.0.0.0/8", MAILDIR_ROOT=root
+        ) as service:
+            service.http.post(f"{service.url}/domains", json={"name": "a.test", "local": True}).raise_for_status()
+            service.http.post(f"{service.url}/mailboxes", json={"address": "ann@a.test"}).raise_for_status()
+            service.http.post(f"{service.url}/smtp-accounts", json=account).raise_for_status()
+            service.start_worker()
+            submit(service)
+            until(lambda: service.count("DELIVERED") == 3, what="all mail")
+            assert service.taken() == []
+        assert [one.recipients for one in provider.messages] == [["bob@far.test"]] * 2
+        assert all(one.raw.endswith(TEXT.replace("\r\n.", "\r\n..").encode()) for one in provider.messages)
+        give_to_reader(root)
+        Path(folder).chmod(0o755)
+        (home := Path(folder) / "dovecot").mkdir()
+        with dovecot(home, root) as port:
+            client = until(lambda: logged_in(port, "ann@a.test"), what="Dovecot")
+            assert client.select("INBOX") == ("OK", [b"2"])
+            mails = [client.fetch(str(number), "(RFC822)")[1][0][1] for number in (1, 2)]
+            client.logout()
+    found = {message_from_bytes(mail)["Subject"]: mail for mail in mails}
+    assert set(found) == {"inside", "both"}
+    assert all(mail.endswith(b"\r\n\r\n" + TEXT.encode()) for mail in mails)
+    assert all(b" with ESMTPSA" in mail.partition(b"\r\n\r\n")[0] for mail in mails)
 
 
 @pytest.mark.parametrize("moved", [False, True])

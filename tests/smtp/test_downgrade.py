@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailbbgun.smtp.adapting.downgrade import downgraded
 from mailbbgun.smtp.content import EnvelopeError
-from mailbbgun.smtp.downgrade import downgraded
 
 BODY = b"MIME-Version: 1.0\r\n\r\ntext\r\n"
 

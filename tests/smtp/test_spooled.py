@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailbbgun.relays.client import SMTPConnection
+from mailbbgun.smtp.adapting.downgrade import downgraded, header_is_ascii
 from mailbbgun.smtp.content import EnvelopeError, content
-from mailbbgun.smtp.downgrade import downgraded, header_is_ascii
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Outcome, Phase, TooMany
 from mailbbgun.smtp.spooled import MAX_HEADER, Raw, Spooled, SpoolFailed, spool

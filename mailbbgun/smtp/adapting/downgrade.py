@@ -5,6 +5,7 @@ The same header always becomes the same octets, so that retries are byte-identic
 
 import re
 from collections.abc import Iterator
+from urllib.parse import quote
 
 from mailbbgun.smtp.content import EnvelopeError
 from mailbbgun.smtp.folding import encoded_words, folded_lines
@@ -17,6 +18,8 @@ _MAILBOXES = frozenset(
     {b"to", b"cc", b"bcc", b"reply-to", b"resent-to", b"resent-cc", b"resent-bcc", b"resent-reply-to"}
 )
 _FREE_TEXT = frozenset({b"subject", b"comments", b"content-description"})
+_WITH_PARAMETERS = frozenset({b"content-type", b"content-disposition"})
+_PARAMETER = re.compile(rb';(\s*)([!-$&-)+-9;<>-~]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))')
 # `.` does not match LF. A line that begins with a blank continues the field.
 _FIELD = re.compile(rb"^([!-9;-~]+):(.*(?:\r\n[ \t].*)*)\r\n", re.MULTILINE)
 
@@ -42,17 +45,46 @@ def downgraded(raw: Raw) -> Raw:
     return _FIELD.sub(_field, header) + raw[len(header) :]
 
 
-def _field(found: re.Match[bytes]) -> bytes:
+def part_header_in_ascii(header: bytes) -> bytes:
+    """Return the header of a part, or of a mail attached to another, in ASCII.
+
+    It is no header of the mail that is sent: its authors need not be reachable, so that their addresses become groups
+    as well (RFC 6854). Octets that are not UTF-8 become U+FFFD, but in file names they stay.
+    """
+    ended = header if header.endswith(b"\r\n") else header + b"\r\n"
+    return _FIELD.sub(lambda one: _field(one, of_part=True), ended)[: None if ended is header else -2]
+
+
+def _field(found: re.Match[bytes], *, of_part: bool = False) -> bytes:
     if found[0].isascii():
         return found[0]
     name, kind = found[1], found[1].lower()
+    if of_part and kind in _WITH_PARAMETERS and (value := _PARAMETER.sub(_parameter, found[2])).isascii():
+        return b"%b:%b\r\n" % (name, value)
     text = re.sub(r"\r\n(?=[ \t])", "", found[2].decode("utf-8", "replace")).strip(" \t")
     if kind in _AUTHORS | _MAILBOXES:
-        words = _mailboxes(text, replaceable=kind in _MAILBOXES)
+        words = _mailboxes(text, replaceable=of_part or kind in _MAILBOXES)
     else:
         words = list(encoded_words(text))
         name = name if kind in _FREE_TEXT else b"Downgraded-" + name
     return "\r\n".join([*folded_lines(f"{name.decode()}:", words), ""]).encode()
+
+
+def _parameter(found: re.Match[bytes]) -> bytes:
+    """Return a parameter in ASCII: with percent signs and a charset (RFC 2231 §4)."""
+    if found[0].isascii():
+        return found[0]
+    value = found[4] if found[3] is None else re.sub(rb"\\(.)", rb"\1", found[3].replace(b"\r\n", b""))
+    charset = "utf-8" if _is_utf8(value) else ""
+    return b";%b%b*=%b" % (found[1], found[2], f"{charset}''{quote(value, safe='')}".encode())
+
+
+def _is_utf8(octets: bytes) -> bool:
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _mailboxes(text: str, *, replaceable: bool) -> list[str]:
