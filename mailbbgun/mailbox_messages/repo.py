@@ -9,15 +9,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, case, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.core.errors import InvalidInput, NotFound
-from mailbbgun.mailboxes import repo as mailboxes
-from mailbbgun.mailboxes.edit import address_of, missing
-from mailbbgun.mailboxes.models import (
-    INBOX,
-    MAILBOX_MESSAGES,
-    MailboxContent,
-    MailboxMessage,
-)
+from mailbbgun.core.errors import NotFound
+from mailbbgun.mailboxes.models import INBOX, MAILBOX_MESSAGES, MailboxContent, MailboxMessage
 from mailbbgun.mailboxes.store import trace
 from mailbbgun.messages.search import has_text
 
@@ -46,18 +39,6 @@ class FolderCount(NamedTuple):
     name: str
     messages: int
     unread: int
-
-
-def mailbox_id(session: Session, tenant_id: UUID, called: str) -> UUID:
-    """Return the id of a tenant's mailbox by its address or that id. Raises :class:`NotFound`."""
-    try:
-        wanted: str | UUID = address_of(called) if "@" in called else UUID(called)
-    except (ValueError, InvalidInput):
-        raise missing() from None
-    found = mailboxes.mailbox(session, tenant_id, wanted)
-    if found is None:
-        raise missing()
-    return found.id
 
 
 def page(session: Session, wanted: WantedMail) -> tuple[Sequence[MailboxMessage], int, UUID | None]:
