@@ -14,6 +14,7 @@ from mailbbgun.cli.mail.batches import batch
 from mailbbgun.cli.mail.domains import domain
 from mailbbgun.cli.mail.events import events
 from mailbbgun.cli.mail.exports import export
+from mailbbgun.cli.mail.mailboxes import mailbox
 from mailbbgun.cli.mail.messages import message
 from mailbbgun.cli.mail.send import send
 from mailbbgun.cli.mail.statistics import statistics
@@ -33,7 +34,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.group(context_settings=CONTEXT)
 @version_option
 def main() -> None:
-    """Messages, files, templates, suppressions, tenants, keys, SMTP accounts, domains and webhooks of Mail BB Gun.
+    """Messages, mailboxes, files, templates, suppressions, tenants, keys, SMTP accounts, domains and webhooks.
 
     Works on the database that the settings name, whether or not the service runs. Exit codes: 0
     done, 1 not done, 2 wrong usage, 78 a setting is wrong.
@@ -52,7 +53,7 @@ def completion(shell: str) -> None:
 
 
 _OF_MAIL = (status, statistics, export, message, events, batch, send, template, suppression, slack)
-_OF_TENANTS = (tenant, key, account, domain, webhook, alert, licence, files, blobs, audit, encryption, keys)
+_OF_TENANTS = (tenant, key, account, domain, mailbox, webhook, alert, licence, files, blobs, audit, encryption, keys)
 
 for command in (*_OF_MAIL, *_OF_TENANTS):
     main.add_command(command)

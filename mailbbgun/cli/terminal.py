@@ -258,6 +258,11 @@ def print_one(row: Mapping[str, Any]) -> None:
     click.echo(tabulate([[name, _text(value)] for name, value in row.items()], tablefmt="plain", disable_numparse=True))
 
 
+def printable(text: str) -> str:
+    """Return a text of several lines without characters that control a terminal: they are escaped."""
+    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
+
+
 def _text(value: Any) -> str:
     if value is None or value == []:
         return "-"

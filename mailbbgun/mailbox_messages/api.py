@@ -16,6 +16,7 @@ from mailbbgun.http.gate import caller, needs, reading
 from mailbbgun.http.provided import provided
 from mailbbgun.http.urls import NEXT_PAGE, address_of, next_page
 from mailbbgun.mailbox_messages import repo, schemas, shown
+from mailbbgun.mailboxes import edit
 from mailbbgun.mailboxes.models import MailboxMessage
 from mailbbgun.mime_reading.read import content
 from mailbbgun.services import Services
@@ -37,7 +38,7 @@ def folders(address: str) -> Any:
     """List the folders of a mailbox, with how much is in each"""
     who = caller()
     with reading(provided(Services).db) as session:
-        mailbox = repo.mailbox_id(session, who.tenant_id, address)
+        mailbox = edit.found(session, who.tenant_id, address).id
         return {"folders": [one._asdict() for one in repo.folders(session, who.tenant_id, mailbox)]}
 
 
@@ -50,7 +51,7 @@ def index(filters: dict[str, Any], address: str) -> Any:
     """List the mail in a mailbox, newest first"""
     who = caller()
     with reading(provided(Services).db) as session:
-        mailbox = repo.mailbox_id(session, who.tenant_id, address)
+        mailbox = edit.found(session, who.tenant_id, address).id
         found, count, last = repo.page(session, repo.WantedMail(who.tenant_id, mailbox, **filters))
     return {"messages": found, "count": count}, 200, next_page(last)
 
@@ -102,7 +103,7 @@ def change(given: dict[str, Any], address: str, mail_id: UUID) -> Any:
     """Mark a mail as read, or move it to another folder"""
     tenant_id = caller().tenant_id
     with provided(Services).db.write(tenant_id) as session:
-        mailbox = repo.mailbox_id(session, tenant_id, address)
+        mailbox = edit.found(session, tenant_id, address).id
         repo.change(session, repo.mail(session, tenant_id, mailbox, mail_id), given)
         return repo.mail(session, tenant_id, mailbox, mail_id)
 
@@ -118,14 +119,14 @@ def remove(address: str, mail_id: UUID) -> Any:
     """
     tenant_id = caller().tenant_id
     with provided(Services).db.write(tenant_id) as session:
-        repo.remove(session, repo.mail(session, tenant_id, repo.mailbox_id(session, tenant_id, address), mail_id))
+        repo.remove(session, repo.mail(session, tenant_id, edit.found(session, tenant_id, address).id, mail_id))
 
 
 def _with_bytes(address: str, mail_id: UUID) -> tuple[MailboxMessage, bytes]:
     """Return a mail and its bytes. Raises :class:`NotFound`."""
     tenant_id = caller().tenant_id
     with reading(provided(Services).db) as session:
-        one = repo.mail(session, tenant_id, repo.mailbox_id(session, tenant_id, address), mail_id)
+        one = repo.mail(session, tenant_id, edit.found(session, tenant_id, address).id, mail_id)
         return one, repo.raw(session, one)
 
 

@@ -1,30 +1,32 @@
 """Queries on the mail of one mailbox. They take a session and never commit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, case, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.core.errors import InvalidInput, NotFound
-from mailbbgun.mailboxes import repo as mailboxes
-from mailbbgun.mailboxes.edit import address_of, missing
-from mailbbgun.mailboxes.models import (
-    INBOX,
-    MAILBOX_MESSAGES,
-    MailboxContent,
-    MailboxMessage,
-)
+from mailbbgun.core.errors import NotFound
+from mailbbgun.database.db import dialect_of
+from mailbbgun.database.deadline import at_most
+from mailbbgun.mailboxes.models import INBOX, MAILBOX_MESSAGES, MailboxContent, MailboxMessage, MailboxWords
 from mailbbgun.mailboxes.store import trace
+from mailbbgun.mailboxes.words import have_words
+from mailbbgun.messages.find import LIST_SECONDS
 from mailbbgun.messages.search import has_text
+
+_TOO_SLOW = f"It takes the database longer than {LIST_SECONDS:g} s to find this mail; narrow the list by `since`."
 
 
 @dataclass(frozen=True, slots=True)
 class WantedMail:
-    """Which mail of a mailbox to list. ``since`` is inclusive, ``until`` exclusive; texts are parts, in any case."""
+    """Which mail of a mailbox to list. ``since`` is inclusive, ``until`` exclusive; texts are parts, in any case.
+
+    ``search``: words that the mail has, or longer ones that begin with them (``words.searched``).
+    """
 
     tenant_id: UUID
     mailbox_id: UUID
@@ -32,7 +34,8 @@ class WantedMail:
     read: bool | None = None
     sender: str | None = None
     subject: str | None = None
-    q: str | None = None
+    to: str | None = None
+    search: Collection[str] = ()
     since: datetime | None = None
     until: datetime | None = None
     limit: int = 10
@@ -48,25 +51,17 @@ class FolderCount(NamedTuple):
     unread: int
 
 
-def mailbox_id(session: Session, tenant_id: UUID, called: str) -> UUID:
-    """Return the id of a tenant's mailbox by its address or that id. Raises :class:`NotFound`."""
-    try:
-        wanted: str | UUID = address_of(called) if "@" in called else UUID(called)
-    except (ValueError, InvalidInput):
-        raise missing() from None
-    found = mailboxes.mailbox(session, tenant_id, wanted)
-    if found is None:
-        raise missing()
-    return found.id
-
-
 def page(session: Session, wanted: WantedMail) -> tuple[Sequence[MailboxMessage], int, UUID | None]:
-    """Return a page of mail, newest first, how much matches in all, and the last id if more follows."""
-    its = _matching(wanted)
-    count = session.scalar(select(func.count()).select_from(MailboxMessage).where(*its)) or 0
+    """Return a page of mail, newest first, how much matches in all, and the last id if more follows.
+
+    Raises :class:`TookTooLong` if the database needs more than :data:`LIST_SECONDS`.
+    """
+    its = _matching(wanted, dialect_of(session))
     older = [] if wanted.after is None else [MailboxMessage.id < wanted.after]
     statement = select(MailboxMessage).where(*its, *older).order_by(MailboxMessage.id.desc())
-    found = session.scalars(statement.offset(wanted.offset).limit(wanted.limit + 1)).all() if wanted.limit else []
+    with at_most(session, LIST_SECONDS, _TOO_SLOW):
+        count = session.scalar(select(func.count()).select_from(MailboxMessage).where(*its)) or 0
+        found = session.scalars(statement.offset(wanted.offset).limit(wanted.limit + 1)).all() if wanted.limit else []
     shown = found[: wanted.limit]
     return shown, count, shown[-1].id if len(found) > wanted.limit else None
 
@@ -117,7 +112,7 @@ def _its(tenant_id: UUID, mailbox: UUID) -> tuple[ColumnElement[bool], ...]:
     return (MailboxMessage.tenant_id == tenant_id, MailboxMessage.mailbox_id == mailbox)
 
 
-def _matching(wanted: WantedMail) -> list[ColumnElement[bool]]:
+def _matching(wanted: WantedMail, dialect: str) -> list[ColumnElement[bool]]:
     its = [*_its(wanted.tenant_id, wanted.mailbox_id)]
     if wanted.folder is not None:
         its.append(MailboxMessage.folder == wanted.folder)
@@ -127,9 +122,13 @@ def _matching(wanted: WantedMail) -> list[ColumnElement[bool]]:
         its.append(has_text(MailboxMessage.sender, wanted.sender))
     if wanted.subject is not None:
         its.append(has_text(MailboxMessage.subject, wanted.subject))
-    if wanted.q is not None:
-        places = (MailboxMessage.subject, MailboxMessage.sender, MailboxMessage.rcpt_to)
-        its.append(or_(*(has_text(one, wanted.q) for one in places)))
+    if wanted.to is not None:
+        its.append(has_text(MailboxMessage.rcpt_to, wanted.to))
+    if wanted.search:
+        # The tenant filter takes each part of a statement by itself.
+        theirs = (MailboxWords.tenant_id == wanted.tenant_id, MailboxMessage.tenant_id == wanted.tenant_id)
+        same = MailboxWords.content_id == MailboxMessage.content_id
+        its.append(exists().where(*theirs, same, have_words(MailboxWords.words, wanted.search, dialect)))
     if wanted.since is not None:
         its.append(MailboxMessage.received_at >= wanted.since)
     if wanted.until is not None:

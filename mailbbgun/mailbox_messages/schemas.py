@@ -3,10 +3,11 @@
 import re
 from typing import Any
 
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate
 
 from mailbbgun.http.schemas import Flag, Page, Time
 from mailbbgun.mailboxes.models import FOLDER_SIZE, INBOX
+from mailbbgun.mailboxes.words import searched
 
 #: Characters of a part of a text to search for, at most.
 LONGEST_PART = 200
@@ -35,6 +36,27 @@ class SearchedPart(fields.String):
         super().__init__(load_default=None, validate=rule, metadata={"description": description}, **kwargs)
 
 
+class SearchedWords(fields.String):
+    """Words to search for, in the form that :func:`words.searched` returns."""
+
+    def __init__(self) -> None:
+        description = (
+            "Words of the text, the subject, From, To, Cc or the names of files, in any case: those that begin "
+            "with these. In scripts without blanks between words, such as Japanese, any part."
+        )
+        about = {"description": description, "example": "invoice"}
+        super().__init__(load_default=(), validate=validate.Length(1, LONGEST_PART), metadata=about)
+
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
+        """Return the words. Raises :class:`ValidationError` if there are none."""
+        text = super().deserialize(value, attr, data, **kwargs)
+        if not isinstance(text, str):
+            return text
+        if not (words := searched(text)):
+            raise ValidationError("It has no letters or digits to search for.")
+        return words
+
+
 class MailFilters(Page):
     """Which mail of a mailbox to list."""
 
@@ -42,7 +64,8 @@ class MailFilters(Page):
     read = fields.Boolean(load_default=None, metadata={"description": "What was read, or what was not."})
     sender = SearchedPart("A part of From, in any case.", data_key="from")
     subject = SearchedPart("A part of the subject, in any case.")
-    q = SearchedPart("A part of the subject, of From, or of the recipient's address, in any case.")
+    to = SearchedPart("A part of the recipient's address, in any case.")
+    search = SearchedWords()
     since = Time(load_default=None, metadata={"description": "Received at this moment or later."})
     until = Time(load_default=None, metadata={"description": "Received before this moment."})
 

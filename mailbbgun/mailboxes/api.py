@@ -8,9 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.core import addresses
 from mailbbgun.core.caller import Scope
-from mailbbgun.core.errors import InvalidInput
 from mailbbgun.database import idempotency
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs
@@ -36,10 +34,7 @@ def index(wanted: dict[str, Any]) -> Any:
     """List your mailboxes, newest first, with their size"""
     tenant_id, domain = caller().tenant_id, wanted.pop("domain")
     if domain is not None:
-        try:
-            domain = addresses.domain(domain.strip().removesuffix("."))
-        except ValueError as error:
-            raise InvalidInput("Some parameters are not valid.", fields={"domain": [str(error)]}) from error
+        domain = edit.domain_of(domain)
     with provided(Services).db.read(tenant_id) as session:
         found, count, last = repo.page(session, tenant_id, **wanted, domain=domain)
         shown = edit.shapes(session, tenant_id, found)
@@ -127,11 +122,8 @@ def add_alias(wanted: dict[str, str], address: str) -> Any:
 @needs(Scope.MAILBOXES)
 def remove_alias(address: str, alias: str) -> Any:
     """Delete another address of a mailbox"""
-    tenant_id = caller().tenant_id
-    with provided(Services).db.write(tenant_id) as session:
-        found = _found(session, address)
-        if not repo.remove_alias(session, tenant_id, found.id, alias.lower()):
-            raise edit.missing()
+    with provided(Services).db.write(caller().tenant_id) as session:
+        edit.remove_alias(session, _found(session, address), alias)
 
 
 def _shown(session: Session, mailbox: LocalMailbox) -> dict[str, Any]:
@@ -139,11 +131,4 @@ def _shown(session: Session, mailbox: LocalMailbox) -> dict[str, Any]:
 
 
 def _found(session: Session, called: str) -> LocalMailbox:
-    """Return the caller's mailbox with this address or id. Raises :class:`NotFound`."""
-    try:
-        wanted: str | UUID = UUID(called) if len(called) == 36 and "@" not in called else edit.address_of(called)
-    except (ValueError, InvalidInput):
-        raise edit.missing() from None
-    if (found := repo.mailbox(session, caller().tenant_id, wanted)) is None:
-        raise edit.missing()
-    return found
+    return edit.found(session, caller().tenant_id, called)

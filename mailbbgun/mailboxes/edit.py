@@ -68,6 +68,14 @@ def address_of(text: str) -> str:
         raise InvalidInput("Some fields are not valid.", fields={"address": [str(error)]}) from error
 
 
+def domain_of(text: str) -> str:
+    """Return a domain in the form that is stored. Raises :class:`InvalidInput`."""
+    try:
+        return addresses.domain(text.strip().removesuffix("."))
+    except ValueError as error:
+        raise InvalidInput("Some parameters are not valid.", fields={"domain": [str(error)]}) from error
+
+
 def shapes(session: Session, tenant_id: UUID, found: Sequence[LocalMailbox]) -> list[dict[str, Any]]:
     """Return mailboxes in the form that ``schemas.MailboxShape`` takes."""
     ids = [one.id for one in found]
@@ -81,8 +89,24 @@ def shapes(session: Session, tenant_id: UUID, found: Sequence[LocalMailbox]) -> 
     ]
 
 
-def missing() -> NotFound:
-    """Return the error for a mailbox that does not exist or belongs to another tenant."""
+def found(session: Session, tenant_id: UUID, called: str) -> LocalMailbox:
+    """Return the tenant's mailbox with this address, in any case, or this id. Raises :class:`NotFound`."""
+    try:
+        wanted: str | UUID = address_of(called) if "@" in called else UUID(called)
+    except (ValueError, InvalidInput):
+        raise _missing() from None
+    if (mailbox := repo.mailbox(session, tenant_id, wanted)) is None:
+        raise _missing()
+    return mailbox
+
+
+def remove_alias(session: Session, mailbox: LocalMailbox, text: str) -> None:
+    """Delete an alias. Raises :class:`NotFound`."""
+    if not repo.remove_alias(session, mailbox.tenant_id, mailbox.id, text.lower()):
+        raise NotFound(f"{mailbox.address} has no such alias.")
+
+
+def _missing() -> NotFound:
     return NotFound("There is no such mailbox.")
 
 

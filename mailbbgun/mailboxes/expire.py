@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import and_, delete, exists, select
 
 from mailbbgun.database.db import Database
-from mailbbgun.mailboxes.models import MAILBOX_CONTENTS, MAILBOX_MESSAGES
+from mailbbgun.mailboxes.models import MAILBOX_CONTENTS, MAILBOX_MESSAGES, MAILBOX_WORDS
 from mailbbgun.messages.models import DELIVERIES
 from mailbbgun.messages.status import PENDING
 
@@ -38,6 +38,8 @@ class UnusedContents:
         with self._database.write() as session:
             found = session.scalars(next_ones).all()
             gone = delete(MAILBOX_CONTENTS).where(contents.id.in_(found), ~needed, ~coming).returning(contents.id)
-            forgotten = len(session.scalars(gone).all())
+            forgotten = session.scalars(gone).all()
+            # They go with them, but where the database does not see to it.
+            session.execute(delete(MAILBOX_WORDS).where(MAILBOX_WORDS.c.content_id.in_(forgotten)))
         self._after = found[-1] if len(found) == LOOKED_AT else _FIRST
-        return forgotten
+        return len(forgotten)

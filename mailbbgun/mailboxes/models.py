@@ -1,14 +1,16 @@
 """The tables of mailboxes, their aliases, and the mail in them."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, false
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.db import Base, Owned, UTCDateTime
+from mailbbgun.mailboxes.words import Words
 
 #: The folder that new mail comes to.
 INBOX = "INBOX"
@@ -70,6 +72,22 @@ class MailboxContent(Owned, Base):
     raw: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
 
 
+class MailboxWords(Owned, Base):
+    """The words of a content, to search for mail by (``words.py``). It is deleted with it.
+
+    It is a table of its own: on SQLite, whatever is in a row with the bytes is found behind them.
+    """
+
+    __tablename__ = "mailbox_words"
+    __table_args__ = (
+        # On SQLite the index is empty: no condition there could use it.
+        Index("ix_mailbox_words_words", "words", postgresql_using="gin", sqlite_where=text("words IS NULL")),
+    )
+
+    content_id: Mapped[UUID] = mapped_column(ForeignKey("mailbox_contents.id", ondelete="CASCADE"), primary_key=True)
+    words: Mapped[Collection[str]] = mapped_column(Words(), deferred=True)
+
+
 class MailboxMessage(Owned, Base):
     """A mail in a mailbox. Its bytes are ``store.trace`` of it, and then those of its content."""
 
@@ -106,6 +124,6 @@ class MailboxMessage(Owned, Base):
     has_attachments: Mapped[bool]
 
 
-MAILBOXES, ALIASES, MAILBOX_CONTENTS, MAILBOX_MESSAGES = (
-    cast(Table, model.__table__) for model in (LocalMailbox, MailboxAlias, MailboxContent, MailboxMessage)
+MAILBOXES, ALIASES, MAILBOX_CONTENTS, MAILBOX_WORDS, MAILBOX_MESSAGES = (
+    cast(Table, model.__table__) for model in (LocalMailbox, MailboxAlias, MailboxContent, MailboxWords, MailboxMessage)
 )

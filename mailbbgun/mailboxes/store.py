@@ -21,11 +21,14 @@ from mailbbgun.mailboxes.models import (
     INBOX,
     MAILBOX_CONTENTS,
     MAILBOX_MESSAGES,
+    MAILBOX_WORDS,
     MAILBOXES,
     QUARANTINE,
     QUARANTINE_FIELD,
 )
 from mailbbgun.mailboxes.resolve import FoundMailbox, resolve
+from mailbbgun.mailboxes.words import words_of
+from mailbbgun.mime_reading.read import searchable
 from mailbbgun.services import Services
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, DeliveryIds, Outcome, Phase
@@ -56,7 +59,7 @@ def trace(mail_from: str, rcpt_to: str) -> bytes:
 class Stored:
     """The effect of a delivery: a mail is in a mailbox.
 
-    ``content`` is the row of its bytes if that is not stored yet. Deliveries that share it may name it
+    ``content`` is the row of its bytes, with its words, if that is not stored yet. Deliveries that share it may name it
     several times.
     """
 
@@ -75,7 +78,7 @@ class Stored:
         step = StatementStep(_mail(statements.dialect), [{**self.mail, **its}])
         if self.content is None:
             return [step]
-        return [StatementStep(_content(statements.dialect), [self.content]), step]
+        return [*_content(statements.dialect, self.content), step]
 
 
 class MailboxStore:
@@ -121,10 +124,10 @@ class MailboxStore:
         """Return the id of a new content, and its row, which the effect is to store; None if that is done."""
         identifier = new_id()
         content = {"id": identifier, "tenant_id": tenant_id, "delivery_id": delivery_id, "raw": raw}
-        content["created_at"] = datetime.now(UTC)
+        content |= {"created_at": datetime.now(UTC), "words": words_of(searchable(raw))}
         if len(raw) < LARGE:
             return identifier, content
-        self._database.commit([StatementStep(_content(self._database.dialect), [content])])
+        self._database.commit(_content(self._database.dialect, content))
         return identifier, None
 
 
@@ -141,13 +144,22 @@ def _about(raw: bytes) -> dict[str, Any]:
     }
 
 
+def _content(dialect: str, content: Mapping[str, Any]) -> list[StatementStep]:
+    """Return the statements that store a content and its words, unless they are there."""
+    return [StatementStep(one, [content]) for one in _contents(dialect)]
+
+
 @cache
-def _content(dialect: str) -> CompiledStatement:
-    """Return the statement that stores a content, unless it is there."""
+def _contents(dialect: str) -> tuple[CompiledStatement, CompiledStatement]:
+    inserting = postgresql.insert if dialect == "postgresql" else sqlite.insert
     columns = ("id", "tenant_id", "delivery_id", "created_at", "raw")
     values = {name: bindparam(name, type_=MAILBOX_CONTENTS.c[name].type) for name in columns}
-    inserting = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    return CompiledStatement(inserting(MAILBOX_CONTENTS).values(values).on_conflict_do_nothing())
+    words = {name: bindparam(name, type_=MAILBOX_WORDS.c[name].type) for name in ("tenant_id", "words")}
+    words["content_id"] = bindparam("id", type_=Uuid())
+    return (
+        CompiledStatement(inserting(MAILBOX_CONTENTS).values(values).on_conflict_do_nothing()),
+        CompiledStatement(inserting(MAILBOX_WORDS).values(words).on_conflict_do_nothing()),
+    )
 
 
 @cache

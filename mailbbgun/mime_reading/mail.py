@@ -15,6 +15,8 @@ FIELDS, HEADER_BYTES = 1_000, 300_000
 FIELD_BYTES = 100_000
 #: Bytes of text and of HTML of a mail that are shown, at most, after their transfer encoding is undone.
 TEXT_BYTES, HTML_BYTES = 2_000_000, 1_000_000
+#: Bytes of text and of HTML of a mail that can be searched, after their transfer encoding is undone.
+SEARCHED_BYTES = 65_536
 #: Addresses of a field, at most.
 ADDRESSES = 1_000
 #: Characters of a file's name, at most.

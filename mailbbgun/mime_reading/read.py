@@ -1,6 +1,7 @@
 """Reads a mail. Pure: the same bytes are the same mail."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from html import escape
@@ -8,10 +9,10 @@ from typing import NamedTuple
 
 from mailbbgun.mime_reading.charsets import decoded
 from mailbbgun.mime_reading.correspondents import correspondents
-from mailbbgun.mime_reading.mail import HTML_BYTES, TEXT_BYTES, Problems, ReadAttachment, ReadMail
+from mailbbgun.mime_reading.mail import HTML_BYTES, SEARCHED_BYTES, TEXT_BYTES, Problems, ReadAttachment, ReadMail
 from mailbbgun.mime_reading.parameters import filename, safe_name
 from mailbbgun.mime_reading.parts import Part, header, parts
-from mailbbgun.mime_reading.safe_html import safe_html
+from mailbbgun.mime_reading.safe_html import plain, safe_html
 from mailbbgun.mime_reading.shown import disposed, shown
 from mailbbgun.mime_reading.transfer import named, undone, unflowed
 from mailbbgun.mime_reading.words import field_text
@@ -47,6 +48,28 @@ def read(
         attachments=files,
         problems=tuple(problems.told),
     )
+
+
+def searchable(raw: bytes) -> str:
+    """Return what a mail may be searched for: subject, correspondents, names of files, and text.
+
+    Text and HTML are read so far as ``mail.SEARCHED_BYTES`` go, each.
+    """
+    raw, problems = _with_lines(raw), Problems()
+    root = parts(raw, problems)
+    sorted_ = shown(root)
+    charset = _charset(sorted_.text + sorted_.html)
+    told = [field_text(_all(root, name)[:SEARCHED_BYTES], charset) for name in (b"subject", b"from", b"to", b"cc")]
+    told += [filename(disposed(part), part.type, charset) or "" for part in sorted_.files]
+    texts = _text(raw, [_beginning(part) for part in sorted_.text], problems, SEARCHED_BYTES)
+    html = [_beginning(part) for part in sorted_.html if part.type.value == "text/html"]
+    texts += [plain(one) for one in _text(raw, html, problems, SEARCHED_BYTES)]
+    return "\n".join(told + texts)
+
+
+def _beginning(part: Part) -> Part:
+    """Return a part cut off where its text is long enough in any encoding: a byte is three in quoted-printable."""
+    return replace(part, end=min(part.end, part.start + 4 * SEARCHED_BYTES))
 
 
 class Content(NamedTuple):

@@ -1,4 +1,4 @@
-"""HTML of a stranger becomes HTML that may be shown: nothing in it runs, sends or loads. Pure.
+"""HTML of a stranger becomes HTML that may be shown: nothing in it runs, sends or loads. Or plain text. Pure.
 
 ``nh3`` decides what stays, by lists of what may. Images are those of the mail itself, unless others
 are asked for: loading one tells its server who reads when. Style sheets and scripts are dropped.
@@ -6,6 +6,7 @@ are asked for: loading one tells its server who reads when. Style sheets and scr
 
 import re
 from collections.abc import Callable, Mapping
+from html import unescape
 from urllib.parse import unquote
 
 import nh3
@@ -27,6 +28,10 @@ _LINK = re.compile(r"(?:https?|mailto|tel):", re.IGNORECASE)
 _REMOTE = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 _IN_MAIL = re.compile(r"data:image/(?:png|gif|jpeg|jpg|webp|bmp)[;,]", re.IGNORECASE)
 _LOADS = re.compile(r"url|image|src|expression|\\", re.IGNORECASE)
+# It looks at no character twice.
+_TAG = re.compile(r"<(?:(/?)([A-Za-z][A-Za-z0-9]{0,20})|[/!?])[^<>]*>?")
+_HIDDEN = {"script", "style", "title"}
+_INLINE = {"a", "abbr", "b", "big", "em", "font", "i", "mark", "s", "small", "span", "strong", "sub", "sup", "u", "wbr"}
 _BLANK = re.compile(r"[\x00-\x20]+")
 
 
@@ -48,6 +53,25 @@ def safe_html(html: str, files: Mapping[str, str], problems: Problems, *, remote
         link_rel="noopener noreferrer nofollow",
         set_tag_attribute_values={"a": {"target": "_blank"}},
     )
+
+
+def plain(html: str) -> str:
+    """Return the text of HTML, to be searched: it may have too much, or blanks in the wrong places."""
+    texts: list[str] = []
+    hidden = ""
+    at = 0
+    for tag in _TAG.finditer(html):
+        if not hidden:
+            texts.append(html[at : tag.start()])
+        at = tag.end()
+        slash, name = tag[1], (tag[2] or "").lower()
+        if name in _HIDDEN:
+            hidden = "" if slash else hidden or name
+        elif name not in _INLINE:
+            texts.append(" ")
+    if not hidden:
+        texts.append(html[at:])
+    return unescape("".join(texts))
 
 
 def _filter(files: Mapping[str, str], *, remote: bool) -> Callable[[str, str, str], str | None]:

@@ -81,6 +81,8 @@ def test_a_message_of_the_api_to_a_local_recipient_is_in_the_mailbox_and_others_
     (mail,) = mail_for(service, "Ann@api.test")
     assert (mail["subject"], mail["folder"], mail["read"]) == ("Grüße", "INBOX", False)
     assert b"hello" in mail["raw"]
+    found = service.get("/mailboxes/ann@api.test/messages?search=HELLO")["messages"]
+    assert [one["id"] for one in found] == [str(mail["id"])]
     assert service.copies() == {"far@elsewhere.test": 1}
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.cli.terminal import (
     PAGE,
+    Command,
     all_pages,
     as_json,
     as_usage_error,
@@ -25,15 +26,17 @@ from mailbbgun.core.errors import InvalidInput, Unavailable
 from mailbbgun.core.ids import new_id
 from mailbbgun.domains import edit, repo
 from mailbbgun.domains.dns.look import LIMIT, DomainChecks
-from mailbbgun.domains.models import SendingDomain
+from mailbbgun.domains.models import POLICIES, Policy, SendingDomain
 from mailbbgun.domains.schemas import DomainDetails, DomainShape
 from mailbbgun.routing.routes import resolver
 from mailbbgun.services import Services
 
-COLUMNS = ("name", "local", "signs", "checked_at", "id")
+COLUMNS = ("name", "local", "signs", "policy", "checked_at", "id")
 KEY_COLUMNS = ("selector", "algorithm", "state", "active_from", "removed_at")
 RECORD_COLUMNS = ("type", "name", "value")
 FINDING_COLUMNS = ("about", "state", "name", "words")
+
+_POLICY = DomainShape().fields["policy"].metadata["description"]
 
 
 @click.group()
@@ -59,18 +62,54 @@ def index(tenant: str, as_json: bool) -> None:
         print_table(shown, COLUMNS)
 
 
+def _of_its_mail(command: Command) -> Command:
+    local = click.option(
+        "--local/--no-local", default=None, help="Deliver its mail here, to mailboxes: that of all tenants."
+    )
+    policy = click.option("--policy", type=click.Choice(POLICIES), help=_POLICY)
+    return local(policy(command))
+
+
 @domain.command()
 @click.argument("name")
+@_of_its_mail
 @of_tenant
 @as_json
-def add(name: str, tenant: str, as_json: bool) -> None:
-    """Add the sending domain NAME, and print the DNS records to publish."""
+def add(name: str, local: bool | None, policy: Policy | None, tenant: str, as_json: bool) -> None:
+    """Add the sending domain NAME, and print the DNS records to publish.
+
+    With --local its mail is kept in mailboxes.
+    """
     with opened_for(tenant) as (services, tenant_id), as_usage_error():
         wanted = edit.domain_name(name)
-        pairs = edit.pairs()
+        pairs, local_to = edit.pairs(), _locality(local=bool(local))
         with services.db.write(tenant_id) as session:
-            made = edit.create(session, services.vault, tenant_id, new_id(), wanted, pairs)
+            made = edit.create(
+                session, services.vault, tenant_id, new_id(), wanted, pairs, local=local_to, policy=policy or "none"
+            )
             shown = _shown(services, session, made)
+    _print(shown, as_json)
+
+
+@domain.command("set")
+@click.argument("domain")
+@_of_its_mail
+@of_tenant
+@as_json
+def change(domain: str, local: bool | None, policy: Policy | None, tenant: str, as_json: bool) -> None:
+    """Deliver the mail of a domain here from now on, or no more; or change its policy.
+
+    Every process follows within two seconds.
+    """
+    if local is None and policy is None:
+        raise click.UsageError("Nothing is to be changed: see --help.")
+    with opened_for(tenant) as (services, tenant_id), services.db.write(tenant_id) as session:
+        found = _found(session, tenant_id, domain)
+        if local is not None:
+            edit.make_local(session, found, _locality(local=local))
+        if policy is not None:
+            repo.set_policy(session, tenant_id, found.id, policy)
+        shown = _shown(services, session, _found(session, tenant_id, domain))
     _print(shown, as_json)
 
 
@@ -149,6 +188,11 @@ def delete(domain: str, tenant: str, selector: str | None, yes: bool) -> None:
             else:
                 repo.remove(session, tenant_id, found.id)
     click.echo(f"deleted {what}")
+
+
+def _locality(*, local: bool) -> edit.Locality:
+    """Return whose mail to a domain is delivered here: whoever may type commands is an administrator."""
+    return edit.Locality(local, for_all=local)
 
 
 def _found(session: Session, tenant_id: UUID, called: str) -> SendingDomain:

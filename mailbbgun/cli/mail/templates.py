@@ -21,6 +21,7 @@ from mailbbgun.cli.terminal import (
     print_json,
     print_one,
     print_table,
+    printable,
     validated,
 )
 from mailbbgun.core.caller import Caller
@@ -81,7 +82,7 @@ def show(template: str, version: int | None, tenant: str, as_json: bool) -> None
         for part in versions.PARTS:
             if texts[part]:
                 click.echo(f"\n--- {part}{f' ({locale})' if locale else ''}")
-                click.echo(_printable(texts[part]))
+                click.echo(printable(texts[part]))
     click.echo()
     print_table(schemas.Versions().dump({"versions": preview.history(its, history)})["versions"], VERSION_COLUMNS)
 
@@ -141,7 +142,7 @@ def render(template: str, variables: str, locale: str | None, version: int | Non
         click.echo(f"mailbbgun: {warning}", err=True)
     for part in versions.PARTS:
         if shown[part]:
-            click.echo(f"--- {part}\n{_printable(shown[part])}")
+            click.echo(f"--- {part}\n{printable(shown[part])}")
 
 
 @template.command()
@@ -208,8 +209,3 @@ def _object(given: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise click.UsageError(f'--variables: not JSON such as {{"name": "Ann"}}: {error}.') from error
-
-
-def _printable(text: str) -> str:
-    # A value may contain characters that control a terminal.
-    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
