@@ -51,6 +51,7 @@ MODULES = (
     "minijinja",
     "css_inline",
     "urllib3",
+    "httptools",
     "prometheus_client",
     "slack_sdk",
     "joserfc",

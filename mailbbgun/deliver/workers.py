@@ -69,6 +69,11 @@ def _count() -> CompiledStatement:
     return CompiledStatement(select(func.count()).select_from(RegisteredWorker).where(_has_reported()))
 
 
+def count_hosts(session: Session) -> int:
+    """Return on how many machines workers have reported lately; at least 1."""
+    return session.scalar(select(func.count(RegisteredWorker.host.distinct())).where(_has_reported())) or 1
+
+
 def any_alive(session: Session) -> bool:
     """Return whether any worker has reported lately."""
     return bool(session.execute(select(exists().where(_has_reported()))).scalar_one())

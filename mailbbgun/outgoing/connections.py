@@ -1,12 +1,8 @@
 """HTTP connections to judged addresses, whose every step ends before a deadline."""
 
-import http.client
-import io
 import socket
 import ssl
 import time
-from functools import partial
-from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
@@ -26,34 +22,6 @@ def left(deadline: float) -> float:
     return seconds
 
 
-class _InTime(io.RawIOBase):
-    """Reads from a socket until a deadline, however often a byte comes."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._sock, self._deadline = sock, deadline
-        self._file = sock.makefile("rb", buffering=0)  # it keeps the socket open until it is closed itself
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        self._sock.settimeout(left(self._deadline))
-        return self._file.readinto(buffer)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    """An answer that is read until a deadline."""
-
-    def __init__(self, sock: socket.socket, *given: Any, deadline: float, **named: Any) -> None:
-        super().__init__(sock, *given, **named)
-        self.fp.close()
-        self.fp = io.BufferedReader(_InTime(sock, deadline))
-
-
 class _Judged(HTTPConnection):
     """A connection that leads only to addresses the guard permits. It is not thread-safe."""
 
@@ -64,7 +32,6 @@ class _Judged(HTTPConnection):
     def until(self, deadline: float) -> None:
         """Let the next request and its answer end at a moment of ``time.monotonic``."""
         self._deadline = deadline
-        self.response_class = partial(_Response, deadline=deadline)  # type: ignore[assignment]  # it is only called
         self.timeout = left(deadline)
         if self.sock is not None:
             self.sock.settimeout(self.timeout)

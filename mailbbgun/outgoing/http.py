@@ -6,15 +6,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Literal, NamedTuple, Self
 
 from urllib3.exceptions import HTTPError
-from urllib3.response import HTTPResponse
 
 from mailbbgun import __version__
 from mailbbgun.core.errors import ConfigurationError, NotPermitted
 from mailbbgun.core.net import Allowed, Guard
 from mailbbgun.outgoing.connections import Plain, Secure, connection
+from mailbbgun.outgoing.exchange import Exchange, request
 from mailbbgun.outgoing.look_up import LookUps
 from mailbbgun.outgoing.urls import WEB_PORTS, Target, target
 
@@ -26,6 +27,8 @@ IDLE_SECONDS, IDLE_OF_HOST = 20.0, 8
 MOST_IDLE = 256
 #: Bytes of a longer body that are read and thrown away, so that its connection can be used again.
 _DRAINED = 65_536
+#: URLs whose parts are remembered.
+_TARGETS = 256
 
 Why = Literal["dns", "connect", "tls", "timeout", "broken"]
 
@@ -65,6 +68,8 @@ class HTTPClient:
         """``ca_file``: a PEM file of authorities to trust; empty: the system's. Raises :class:`ConfigurationError`."""
         self.guard = guard
         self._look_ups = LookUps(guard)
+        # An address is judged when it is connected to; this is only about the text, which stays the same.
+        self._target = lru_cache(_TARGETS)(partial(target, guard=guard))
         try:
             self._context = ssl.create_default_context(cafile=ca_file or None)
         except OSError as error:  # ssl.SSLError is one
@@ -97,7 +102,7 @@ class HTTPClient:
         to, and :class:`NoHTTPAnswer`.
         """
         began = time.monotonic()
-        wanted = target(url, self.guard)
+        wanted = self._target(url)
         given = {"User-Agent": f"Mail-BB-Gun/{__version__}", "Accept-Encoding": "identity", **headers}
         kept = self._kept(wanted)
         if kept is not None:
@@ -127,35 +132,26 @@ class HTTPClient:
         timeout: float,
         keep: int,
     ) -> HTTPAnswer:
-        reusable, step, answer = False, "connect", None
+        exchange, connected = Exchange(keep, _DRAINED), False
         try:
+            sent = request(wanted, body, headers)
             used.until(began + timeout)
             if used.sock is None:
                 used.connect()
-            step = "sent"
-            used.request("POST", wanted.path, body=body, headers=headers, preload_content=False, decode_content=False)
-            answer = used.getresponse()
-            content = answer.read(keep, decode_content=False) if keep else b""
-            reusable = self._drained(answer) and used.sock is not None
-            names = {name.lower(): value for name, value in answer.headers.items()}
-            return HTTPAnswer(answer.status, names, content, time.monotonic() - began)
+            connected = True
+            exchange.run(used.sock, sent, began + timeout)
+            return HTTPAnswer(exchange.status, exchange.headers, exchange.body, time.monotonic() - began)
         except NotPermitted:
+            exchange.reusable = False
             raise
         except (OSError, HTTPError, http.client.HTTPException, UnicodeError) as error:
-            raise _no_answer(error, wanted, time.monotonic() - began, timeout, sent=step == "sent") from error
+            exchange.reusable = False
+            raise _no_answer(error, wanted, time.monotonic() - began, timeout, sent=connected) from error
         finally:
-            if reusable:
+            if exchange.reusable:
                 self._keep(wanted, used)
             else:
-                if answer is not None:
-                    answer.close()
                 used.close()
-
-    @staticmethod
-    def _drained(answer: HTTPResponse) -> bool:
-        """Read the rest of a body that is not too long; return whether its end was reached."""
-        answer.read(_DRAINED, decode_content=False)
-        return answer._fp is None or bool(answer._fp.isclosed())
 
     def _kept(self, wanted: Target) -> Plain | Secure | None:
         """Return a connection that is open and unused; None if there is none."""

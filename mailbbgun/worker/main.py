@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import replace
 from functools import partial
+from typing import NoReturn
 from uuid import UUID, uuid4
 
 import click
@@ -32,6 +33,7 @@ from mailbbgun.sweep.mend import mend
 from mailbbgun.tenants import keys
 from mailbbgun.worker.isolated import send_isolated
 from mailbbgun.worker.process import MOST_THREADS, WorkerProcess
+from mailbbgun.worker.webhooks import serve_webhooks
 
 #: Open files besides mail connections: of the database, the queue, the journal and Python.
 OTHER_FILES = 150
@@ -47,6 +49,7 @@ OTHER_FILES = 150
 @click.option("--member-of", type=int, hidden=True, help="Be one of those that process supervises.")
 @click.option("--share", type=int, default=1, hidden=True, help="Of how many members the connections are.")
 @click.option("--isolated", type=click.UUID, hidden=True, help="Deliver this one message and exit.")
+@click.option("--webhooks", is_flag=True, hidden=True, help="Send webhooks, and no mail.")
 @click.option("--owner", type=click.UUID, hidden=True)
 @click.option("--parent", type=int, hidden=True, help="End with that process, which started us.")
 def main(
@@ -54,6 +57,7 @@ def main(
     member_of: int | None,
     share: int,
     isolated: UUID | None,
+    webhooks: bool,
     owner: UUID | None,
     parent: int | None,
 ) -> None:
@@ -66,23 +70,33 @@ def main(
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
         if (started_by := parent if member_of is None else member_of) is not None:
             follow(started_by)
-        first = member_of is None and isolated is None
+        first = member_of is None and parent is None
         if first:
             tell_host_name(settings)
         settings = shared(settings, share)
-        check_open_files(settings.WORKER_CONNECTIONS)
+        if not webhooks:
+            check_open_files(settings.WORKER_CONNECTIONS)
         services = start(settings, first=first)
         if isolated is not None:
             return send_isolated(services, isolated, owner or uuid4())
+        if webhooks:
+            _end(serve_webhooks(services, owner or uuid4()), services)
         if first and settings.METRICS_PORT:
             serve(settings)
         if member_of is None and (count := processes or settings.worker_processes) > 1:
             services.close()
             sys.exit(Supervisor(count, "mailbbgun.worker").run())
         worker = WorkerProcess(services)
-    code = worker.run()
+    _end(worker.run(), services)
+
+
+def _end(code: int, services: Services) -> NoReturn:
+    """End this process without waiting for its threads.
+
+    A loop that outlived SHUTDOWN_GRACE waits for a silent server; the journal has what it sent. So does a request of
+    a webhook; its event will be sent again.
+    """
     services.close()
-    # A loop that outlived SHUTDOWN_GRACE waits for a silent server. The journal has what they sent.
     sys.stdout.flush()
     os._exit(code)
 

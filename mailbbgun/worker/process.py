@@ -26,11 +26,11 @@ from mailbbgun.services import Services
 from mailbbgun.smtp.outcome import Deferred, Refused
 from mailbbgun.sweep.mend import Mender
 from mailbbgun.sweep.replay import settle_own
-from mailbbgun.webhooks.serving.thread import WebhookServing
 from mailbbgun.worker.delivery import DeliveryLoop
 from mailbbgun.worker.intake import Intake
 from mailbbgun.worker.isolated import Isolated
 from mailbbgun.worker.periodic import Periodic
+from mailbbgun.worker.webhooks import WebhooksChild
 
 #: Seconds to write the last results at shutdown.
 FLUSH_SECONDS = 10.0
@@ -77,9 +77,7 @@ class WorkerProcess:
             "loop": delivery.run,
             **{name: intake.run for name, intake in self._intakes.items()},
             "isolated": isolated.run,
-            "webhooks": WebhookServing(
-                services, self.context.owner, self._stop, lambda: self.context.routes.workers
-            ).run,
+            "webhooks": WebhooksChild(services, self._stop).run,
             **self._periodic.jobs,
         }
 

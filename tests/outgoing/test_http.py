@@ -129,6 +129,59 @@ def test_what_is_no_http_is_an_error_of_the_receiver(client: Client, said: bytes
         assert failure(client(), server.url()).why == "broken"
 
 
+@pytest.mark.parametrize(
+    ("said", "answer", "reused"),
+    [
+        (b"HTTP/1.1 100 Continue\r\nX: 1\r\n\r\nHTTP/1.1 103 Early\r\n\r\n" + OK, (200, b"ok"), True),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", (204, b""), True),
+        (OK.replace(b"\r", b""), (200, b"ok"), True),
+        (OK.replace(b"1.1", b"1.0"), (200, b"ok"), False),
+        (OK + OK, (200, b"ok"), False),  # what follows belongs to no request
+        (OK + b"\0garbage", (200, b"ok"), False),
+        (OK.replace(b"\r\n\r", b"\r\nConnection: close\r\n\r") + b"x", (200, b"ok"), False),
+        (b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", (101, b""), False),
+    ],
+)
+def test_an_answer_is_read_to_its_end_and_no_further(
+    client: Client, said: bytes, answer: tuple[int, bytes], reused: bool
+) -> None:
+    with Receiver(answering(said)) as server:
+        ours = client()
+        assert [post(ours, server.url()) for _ in range(2)] == [answer] * 2
+        assert server.connections == (1 if reused else 2)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        OK[:-1],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X-Header: 123456789\r\n" * 5000 + b"\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 5000,
+    ],
+    ids=["short", "chunks", "two_lengths", "headers", "continues"],
+)
+def test_an_answer_without_its_end_or_with_an_endless_head_is_an_error_of_the_receiver(
+    client: Client, said: bytes
+) -> None:
+    def script(receiver: Receiver, connection: socket.socket) -> None:
+        receiver.read(connection)
+        with suppress(OSError):  # the client has had enough
+            connection.sendall(said)
+
+    with Receiver(script) as server:
+        assert failure(client(), server.url()).why == "broken"
+
+
+@pytest.mark.parametrize("header", ["a\r\nX: y", "a\nX: y", "a\rX: y", "a\0"])
+def test_a_header_cannot_begin_another(client: Client, header: str) -> None:
+    with Receiver(answering(OK)) as server:
+        with pytest.raises(ValueError, match="end of a line"):
+            client().post(server.url(), b"", {"X-A": header}, PATIENCE)
+        assert server.requests == []
+
+
 def test_a_kept_connection_that_was_closed_is_replaced(client: Client) -> None:
     def once(receiver: Receiver, connection: socket.socket) -> None:
         receiver.read(connection)

@@ -17,6 +17,7 @@ from mailbbgun.core.ids import new_id
 from mailbbgun.database.db import db_now, dialect_of
 from mailbbgun.database.leasing import ENDED
 from mailbbgun.database.sql import for_each, id_rows, ids
+from mailbbgun.deliver import workers
 from mailbbgun.events import log
 from mailbbgun.events.kinds import Kind
 from mailbbgun.events.reading import LoggedEvent, Position, read
@@ -34,13 +35,13 @@ MOST_ATTEMPTS, FORGOTTEN = 1000, 1000
 lines = logging.getLogger("mailbbgun.webhooks")
 
 
-def claim(session: Session, owner: UUID, seconds: int, workers: int) -> Sequence[UUID]:
-    """Lease this worker's share of the endpoints that nobody serves; return their ids."""
+def claim(session: Session, owner: UUID, seconds: int) -> Sequence[UUID]:
+    """Lease our share of the endpoints that nobody serves; return their ids. Each machine has one of us."""
     free = (_E.enabled, or_(_E.lease_owner.is_(None), _E.lease_until < db_now()))
     count = session.scalar(select(func.count()).select_from(ENDPOINTS).where(*free)) or 0
     if not count:
         return []
-    share = -(-count // max(1, workers))
+    share = -(-count // workers.count_hosts(session))
     chosen = select(_E.id).where(*free).order_by(_E.id).limit(share).with_for_update(skip_locked=True)
     taken = {"lease_owner": owner, "lease_until": db_now(seconds), "attempt": _E.attempt + 1}
     statement = update(ENDPOINTS).where(_E.id.in_(chosen.scalar_subquery()), *free).values(taken)

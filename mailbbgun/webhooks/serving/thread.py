@@ -55,12 +55,9 @@ log = logging.getLogger("mailbbgun.webhooks")
 class WebhookServing:
     """Serves the endpoints that one worker process has leased."""
 
-    def __init__(
-        self, services: Services, owner: UUID, stop: threading.Event, workers: Callable[[], int] = lambda: 1
-    ) -> None:
-        """``workers`` returns how many worker processes there are."""
+    def __init__(self, services: Services, owner: UUID, stop: threading.Event) -> None:
         settings = services.settings
-        self._services, self._db, self._owner, self._stop, self._workers = services, services.db, owner, stop, workers
+        self._services, self._db, self._owner, self._stop = services, services.db, owner, stop
         self._client = HTTPClient.permitting(settings.ALLOW_PRIVATE_HOSTS, settings.HTTP_CA_FILE)
         self._results: queue.SimpleQueue[SendResult] = queue.SimpleQueue()
         self._senders = Senders(self._client, self._results.put)
@@ -149,7 +146,7 @@ class WebhookServing:
             if self._served and now >= self._next_lease:
                 progress.prolong(session, self._owner, self._lease)
                 self._next_lease = now + self._lease / 4
-            progress.claim(session, self._owner, self._lease, self._workers())
+            progress.claim(session, self._owner, self._lease)
             if now >= self._next_forget:
                 self._next_forget = now + FORGET
                 progress.forget_attempts(session, self._services.settings.WEBHOOK_LOG_DAYS)
