@@ -29,10 +29,11 @@ from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.preflight import DatabaseCheck, preflight
 from mailbbgun.services import Services, build
+from mailbbgun.settings.ports import check_ports
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.smtpd.door import Door
-from mailbbgun.smtpd.listening import check_certificate, check_ports, options_of, port_taken
+from mailbbgun.smtpd.listening import check_certificate, check_some_port, options_of, port_taken
 from mailbbgun.startup import load_checked
 from mailbbgun.supervisor import Supervisor, follow
 from mailbbgun.suppressions.links import UnsubscribeLinks
@@ -67,6 +68,7 @@ def main(processes: int | None, member_of: int | None, share: int) -> None:
             follow(member_of)
             found = False  # what the leader found may have changed; this process looks by itself
         else:
+            check_some_port(settings)
             check_ports(settings)
             check_certificate(settings)
             if refused := port_taken(settings):
