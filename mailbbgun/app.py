@@ -26,6 +26,7 @@ from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.metrics.metrics import Metrics
 from mailbbgun.preflight import DatabaseCheck, Readiness, self_test
+from mailbbgun.runtime.follow import RuntimeFollower
 from mailbbgun.services import Services, build
 from mailbbgun.settings import running
 from mailbbgun.settings.running import Running
@@ -92,12 +93,15 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
 def begin(app: Flask) -> None:
     """Begin what a process does besides answering. Call this after the fork, in each process."""
     with app.app_context():
+        provided(RuntimeFollower).look_if_possible()
+        provided(RuntimeFollower).start()
         provided(Metrics).keeper.start()
 
 
 def close(app: Flask) -> None:
     """Publish the hints that are waiting, and close every connection."""
     with app.app_context():
+        provided(RuntimeFollower).close()
         provided(DatabaseCheck).close()
         provided(Readiness).close()
         provided(Store).close()

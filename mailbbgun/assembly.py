@@ -13,6 +13,7 @@ from mailbbgun.attachments import api as attachments
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.batches import api as batches
 from mailbbgun.batches.assemble import batcher_of
+from mailbbgun.batches.batching import Batcher
 from mailbbgun.batches.individually import Individually
 from mailbbgun.composing import mime
 from mailbbgun.core.hosts import Hosts
@@ -52,7 +53,10 @@ from mailbbgun.oversight import api as oversight
 from mailbbgun.preflight import DatabaseCheck, Readiness
 from mailbbgun.recipients.budget import BATCH_SECONDS
 from mailbbgun.routing.routes import resolver
+from mailbbgun.runtime import api as runtime
+from mailbbgun.runtime.follow import RuntimeFollower
 from mailbbgun.services import Services
+from mailbbgun.settings.live import LiveSettings
 from mailbbgun.settings.settings import Settings
 from mailbbgun.slack import api as slack
 from mailbbgun.slack.sending import SlackDoor
@@ -99,6 +103,7 @@ ROOMS = (
     licences,
     tenants,
     metrics_api,
+    runtime,
 )
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
@@ -162,11 +167,36 @@ def assemble(app: Flask, settings: Settings, services: Services, database: Datab
     to_slack = (SlackDoor(settings, services.db, acceptor), SlackTests(settings))
     readers = (ByHand(services), EventWatch(services.db), RunningExports(), failed)
     of_licences = PublicRequests(settings.LICENCE_REQUESTS_PER_MINUTE, settings.api_processes)
-    others = (authenticator, rates, tests, hosts, of_licences)
+    follower = _follower(services, database, store, batcher, authenticator, rates, of_licences)
+    others = (authenticator, rates, tests, hosts, of_licences, follower)
     provide(app, services, store, publisher, *doors, *to_slack, *readers, *others, *checks, *signing)
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require, shows_metrics_key(settings), failed.count)
     _take_uploads(app, settings)
     return _with_rooms(app)
+
+
+def _follower(
+    services: Services,
+    database: DatabaseCheck,
+    store: Store,
+    batcher: Batcher,
+    authenticator: Authenticator,
+    rates: Rates,
+    of_licences: PublicRequests,
+) -> RuntimeFollower:
+    """Return what keeps this process's settings as the database has them, also in what has copies of them."""
+    settings = services.settings
+    live = LiveSettings(settings)
+
+    def follow(changed: frozenset[str]) -> None:
+        store.remembered, rates.unauthorized = settings.IDEMPOTENCY_SECONDS, settings.UNAUTHORIZED_PER_MINUTE
+        batcher.remember(settings.IDEMPOTENCY_SECONDS)
+        of_licences.per_minute = settings.LICENCE_REQUESTS_PER_MINUTE
+        if "RATE_LIMIT_PER_MINUTE" in changed:
+            authenticator.limit(settings.RATE_LIMIT_PER_MINUTE)
+
+    live.then(follow)
+    return RuntimeFollower(services.db, live, services.outages, ready=lambda: database.passed)
 
 
 def _with_rooms(app: Flask) -> Api:

@@ -33,8 +33,9 @@ from mailbbgun.announcing import announce
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.process import CONTEXT, Insistence, explained_exit, heeded, next_event, run, version_option
 from mailbbgun.exposure import check_exposure, taken
+from mailbbgun.settings.ports import check_ports, ports
 from mailbbgun.settings.settings import Settings
-from mailbbgun.smtpd.listening import check_certificate, check_ports, port_taken, ports
+from mailbbgun.smtpd.listening import check_certificate, port_taken
 from mailbbgun.startup import load_checked
 
 ROOT = Path(__file__).parents[1]

@@ -26,6 +26,7 @@ import mailbbgun.limits.models
 import mailbbgun.mailboxes.models
 import mailbbgun.messages.models
 import mailbbgun.queues.models
+import mailbbgun.runtime.models
 import mailbbgun.slack_accounts.models
 import mailbbgun.smtp_accounts.models
 import mailbbgun.statistics.models

@@ -92,7 +92,8 @@ class Store:
         self._counters = counters or Counters()
         self.lock = threading.Lock()
         self._database = database
-        self._remembered = remembered
+        #: Seconds for which an Idempotency-Key is remembered.
+        self.remembered = remembered
         # By the id that a quota counts under: the quota that is used up, and midnight in monotonic seconds.
         self._used_up: dict[UUID, tuple[int, float]] = {}
         self._waiting: queue.SimpleQueue[PendingWrite | None] = queue.SimpleQueue()
@@ -134,7 +135,7 @@ class Store:
     def earlier(self, key_claim: KeyClaim) -> idempotency.Earlier | None:
         """Return what an earlier request with this key asked for and was answered, if that is still remembered."""
         with self._database.read() as session:
-            return idempotency.earlier(session, key_claim, self._remembered)
+            return idempotency.earlier(session, key_claim, self.remembered)
 
     def close(self, timeout: float = 5.0) -> None:
         """Store the waiting messages, for up to ``timeout`` seconds, and stop.
@@ -258,7 +259,7 @@ class Store:
         if claims_of(batch) or any(map(_needs_quota_or_guard, batch)):
             wait_at_most(session, patience)
         claims = claims_of(batch)
-        ours = idempotency.take(session, {claim: wanted for claim, (_, wanted) in claims.items()}, self._remembered)
+        ours = idempotency.take(session, {claim: wanted for claim, (_, wanted) in claims.items()}, self.remembered)
         answered = {pending for claim, (pending, _) in claims.items() if claim not in ours}
         left = [pending for pending in batch if pending not in answered]
         if any(pending.rows.guard for pending in left):

@@ -101,6 +101,10 @@ class Batcher:
         self._counters = counters or Counters()
         self._store, self._personal, self._whole = store, personal, whole
 
+    def remember(self, seconds: int) -> None:
+        """Remember each Idempotency-Key for so long."""
+        self._store.remembered = seconds
+
     def accept(
         self, given: GivenBatch, caller: Caller, told: Callable[[Mapping[int, Faults]], None] = lambda _: None
     ) -> StoredBatch:

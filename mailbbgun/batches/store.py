@@ -59,7 +59,8 @@ class BatchStore:
     def __init__(self, database: Database, remembered: int) -> None:
         """Keep idempotency keys for ``remembered`` seconds."""
         self._database = database
-        self._remembered = remembered
+        #: Seconds for which an Idempotency-Key is remembered.
+        self.remembered = remembered
 
     def store(self, new: NewBatch, key_claim: KeyClaim | None) -> Answer | None:
         """Store a batch durably, or return the answer of an earlier request with its key.
@@ -79,7 +80,7 @@ class BatchStore:
     def earlier(self, key_claim: KeyClaim) -> idempotency.Earlier | None:
         """Return the first request with this key, if it is still remembered."""
         with self._database.read() as session:
-            return idempotency.earlier(session, key_claim, self._remembered)
+            return idempotency.earlier(session, key_claim, self.remembered)
 
     def _write(self, new: NewBatch, key_claim: KeyClaim | None) -> Answer | None:
         fault("accept.commit")
@@ -103,7 +104,7 @@ class BatchStore:
     def _take_key(self, session: Session, new: NewBatch, key_claim: KeyClaim) -> bool:
         """Store the key with the answer; return whether no earlier request had it."""
         as_json = orjson.loads(orjson.dumps(new.response))
-        return bool(idempotency.take(session, {key_claim: (new.row["id"], as_json)}, self._remembered))
+        return bool(idempotency.take(session, {key_claim: (new.row["id"], as_json)}, self.remembered))
 
     def _stored(self, new: NewBatch) -> Answer | None:
         """Return what is stored of a batch, or of another of the same source; None if neither is."""

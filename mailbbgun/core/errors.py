@@ -114,6 +114,13 @@ class Conflict(MailBBGunError):
     status = 409
 
 
+class PreconditionFailed(MailBBGunError):
+    """The thing has changed since the version that the client's If-Match names (RFC 9110 §13.1.1)."""
+
+    code = "precondition_failed"
+    status = 412
+
+
 class TooLarge(MailBBGunError):
     """The input is larger than a size limit."""
 

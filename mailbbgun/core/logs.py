@@ -158,6 +158,13 @@ def _quoted(value: object) -> str:
     return shown if _BARE.fullmatch(shown) else orjson.dumps(shown).decode()
 
 
+def set_level(level: str) -> None:
+    """Print lines from this level on, DEBUG to ERROR."""
+    logging.getLogger().setLevel(level)
+    for noisy in ("alembic", "mail.log", "asyncio"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
 def configure(level: str, style: str) -> None:
     """Send the logs of this process to standard error.
 
@@ -166,9 +173,7 @@ def configure(level: str, style: str) -> None:
     handler = LineHandler(sys.stderr, JSONLines() if style == "json" else KeyValue())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
-    for noisy in ("alembic", "mail.log", "asyncio"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    set_level(level)
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs a traceback of each error that it also raises
     # Our lines show none of this, and collecting it took a sixth of the time of a line. See
     # "Optimization" in the documentation of logging.

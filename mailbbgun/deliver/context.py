@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.bounces import rules
+from mailbbgun.bounces.classify import Classifier
 from mailbbgun.core.clock import Clock
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.counters.counters import Counters
@@ -74,7 +75,7 @@ class WorkerContext:
     leases: Leases
     publisher: Publisher
     results: Results
-    policy: Policy
+    classifier: Classifier
     spool_budget: Budget  # octets of messages in the spool folder
     counters: Counters
     traces: Traces | None
@@ -115,11 +116,22 @@ class WorkerContext:
             leases=leases,
             publisher=publisher,
             results=Results(owner, services.db, journal, leases, publisher, services.outages, services.counters),
-            policy=policy(settings),
+            classifier=rules.classifier(settings.BOUNCE_RULES),
             spool_budget=Budget(settings.SPOOL_SIZE),
             counters=services.counters,
             traces=services.traces,
         )
+
+    @property
+    def policy(self) -> Policy:
+        """The retry policy that the settings ask for now."""
+        return policy(self.settings, self.classifier)
+
+    def follow(self) -> None:
+        """Let everything here that has copies of settings have them as they are now."""
+        self.routes.follow()
+        its = self.settings
+        self.breaker.limit(its.REFUSED_PAUSE_SECONDS, failures=its.CIRCUIT_FAILURES, unreachable_pause=_pause(its))
 
     def close(self, timeout: float, *, stopped: bool = False) -> None:
         """Write the last results, for up to ``timeout`` seconds, and close everything.
@@ -184,18 +196,18 @@ def local_relay(services: Services, return_paths: ReturnPaths) -> Local:
 
 
 def breaker(settings: Settings, clock: Clock) -> CircuitBreaker:
-    """Return the circuit breaker that the settings ask for.
-
-    The pause for an unreachable server ends before mail that was deferred because of it comes back.
-    """
-    unreachable_pause = min(settings.CIRCUIT_PAUSE_SECONDS, min(settings.RETRY_DELAYS) / 2)
-    return CircuitBreaker(
-        settings.REFUSED_PAUSE_SECONDS, clock, failures=settings.CIRCUIT_FAILURES, unreachable_pause=unreachable_pause
-    )
+    """Return the circuit breaker that the settings ask for."""
+    failures = settings.CIRCUIT_FAILURES
+    return CircuitBreaker(settings.REFUSED_PAUSE_SECONDS, clock, failures=failures, unreachable_pause=_pause(settings))
 
 
-def policy(settings: Settings) -> Policy:
-    """Return the retry policy that the settings ask for."""
+def _pause(settings: Settings) -> float:
+    """Return for how long an unreachable server is paused: less than mail that was deferred because of it waits."""
+    return min(settings.CIRCUIT_PAUSE_SECONDS, min(settings.RETRY_DELAYS) / 2)
+
+
+def policy(settings: Settings, classifier: Classifier | None = None) -> Policy:
+    """Return the retry policy that the settings ask for. Without a ``classifier`` it is made, which takes longer."""
     hold = settings.ON_UNKNOWN == "hold"
-    classifier = rules.classifier(settings.BOUNCE_RULES)
+    classifier = classifier or rules.classifier(settings.BOUNCE_RULES)
     return Policy(settings.RETRY_DELAYS, hold, random.random, settings.REFUSED_PAUSE_SECONDS, classifier)

@@ -38,7 +38,8 @@ class Rates:
         no limit.
         """
         self._processes = processes
-        self._unauthorized = unauthorized
+        #: Requests a minute that an address may make without a valid key; 0: no limit.
+        self.unauthorized = unauthorized
         self._memory = MemoryWindows()
         # Apart from the callers: when thousands of addresses push each other out, no caller is
         # forgotten.
@@ -86,10 +87,10 @@ class Rates:
         ``failed`` says that it made such a request just now, which is then counted. This never
         waits for Redis: strangers must not cause work.
         """
-        if not self._unauthorized:
+        if not self.unauthorized:
             return Standing(True, 0, 0, 0.0)
         ask = self._addresses.hit if failed else self._addresses.look
-        return ask(network_of(address), self._unauthorized, self._processes)
+        return ask(network_of(address), self.unauthorized, self._processes)
 
     def close(self) -> None:
         """Close the connections to Redis."""

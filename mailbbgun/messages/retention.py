@@ -42,7 +42,8 @@ class Retention:
     """
 
     def __init__(self, database: Database, body_days: int, metadata_days: int) -> None:
-        self._database, self._body_days, self._metadata_days = database, body_days, metadata_days
+        self._database = database
+        self.body_days, self.metadata_days = body_days, metadata_days
         self._looked_at = _NOWHERE  # bodies of messages up to this id were looked at
         self._again_at = 0.0  # monotonic seconds
 
@@ -51,7 +52,7 @@ class Retention:
 
         Raises :class:`DatabaseUnavailable`.
         """
-        for step, days in ((self._bodies, self._body_days), (self._messages, self._metadata_days)):
+        for step, days in ((self._bodies, self.body_days), (self._messages, self.metadata_days)):
             more = bool(days)
             while more and not stop.is_set():
                 began = time.monotonic()

@@ -46,6 +46,10 @@ class Pool:
         self._surplus: list[SMTPConnection] = []  # to be closed by the next `reap`
         self._closed = False
 
+    def limit(self, timeouts: Timeouts, max_messages: int, idle: float, keep: int) -> None:
+        """Have other limits from now on. Connections that are open keep their timeouts. Any thread may call this."""
+        self._timeouts, self._max_messages, self._idle, self._keep = timeouts, max_messages, idle, keep
+
     async def checkout(self, endpoint: Endpoint) -> SMTPConnection:
         """Return a kept or fresh connection to `endpoint` that nobody else uses.
 

@@ -63,6 +63,12 @@ class CircuitBreaker:
         # Route → when its server last took mail, in boot-clock seconds; oldest first.
         self._accepted_at: dict[str, float] = {}
 
+    def limit(self, refused_pause: float, *, failures: int, unreachable_pause: float) -> None:
+        """Have other limits for the failures that come. Open circuits stay as they are."""
+        with self._lock:
+            self._refused_pause, self._most_failures = refused_pause, failures
+            self._unreachable_pause = unreachable_pause
+
     def paused_for(self, route: str) -> float:
         """Return for how many seconds a route is paused; 0 if a transaction may go."""
         with self._lock:

@@ -78,21 +78,15 @@ class Routes:
     ) -> None:
         """Raises :class:`ConfigurationError` if ``SMTP_URL`` cannot be used."""
         self.per_domain = settings.direct_mx
-        self.timeouts = Timeouts(**asdict(settings.SMTP_TIMEOUTS))
+        self.timeouts = Timeouts()
         self.workers = 1  # processes that share the accounts' limits
         self.default_route_only = True  # whether SMTP_URL is the only way out: there are no accounts and no test keys
         self._settings = settings
         self._rate_limiter = rate_limiter
         self._counters = counters or Counters()
         self._return_paths = return_paths
-        self._pool = Pool(
-            self.timeouts,
-            settings.HOSTNAME,
-            max_messages=settings.MESSAGES_PER_CONNECTION,
-            idle=float(settings.IDLE_CONNECTION_SECONDS),
-            keep=max(KEPT, settings.WORKER_CONNECTIONS),
-            counters=self._counters,
-        )
+        self._pool = Pool(self.timeouts, settings.HOSTNAME, counters=self._counters)
+        self.follow()
         self._relay = self._default_relay(settings)
         self._catcher = SmartHost(catcher(settings), self._pool)
         self._slack = Slack(settings.SLACK_API_URL, settings.SLACK_TIMEOUT, slack_source)
@@ -101,6 +95,12 @@ class Routes:
         self._accounts: dict[str, Account] = {}  # by route
         # Route → when its account's limits let mail go again, as far as known; monotonic seconds.
         self._free: dict[str, float] = {}
+
+    def follow(self) -> None:
+        """Let connections have the limits that the settings have now."""
+        its, keep = self._settings, max(KEPT, self._settings.WORKER_CONNECTIONS)
+        self.timeouts = Timeouts(**asdict(its.SMTP_TIMEOUTS))
+        self._pool.limit(self.timeouts, its.MESSAGES_PER_CONNECTION, float(its.IDLE_CONNECTION_SECONDS), keep)
 
     def candidates(
         self,

@@ -109,6 +109,12 @@ class SendQueue(Generic[Q]):
         self._again = 0.0  # when to take again though nothing has changed; monotonic seconds
         self._closed = False
 
+    def resize(self, room: int) -> None:
+        """Have another ``room`` from now on. What waits stays."""
+        with self._space:
+            self._room = room
+            self._space.notify_all()
+
     def wait_for_room(self, timeout: float, *, urgent: bool = False) -> int:
         """Wait until a claim is worth while, or ``timeout`` seconds; return the free room.
 

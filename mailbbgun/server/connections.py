@@ -45,6 +45,12 @@ class Connections:
     def __len__(self) -> int:
         return self._registry.all.connections
 
+    def limit(self, limits: ServerLimits) -> None:
+        """Have other limits from now on."""
+        self._limits = limits
+        if self._stopping_since is None:
+            self._seconds = dict(limits.seconds)
+
     # Open and close.
 
     def add(self, accepted: socket.socket, client: Any, server_address: Any) -> None:

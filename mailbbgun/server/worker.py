@@ -15,7 +15,7 @@ from mailbbgun.core.process import explained_exit
 from mailbbgun.http.provided import EXTENSION
 from mailbbgun.server.accepting import Listeners
 from mailbbgun.server.bodies.spool import SpoolFolder, SpoolThread
-from mailbbgun.server.client_limits import KERNEL_BUFFER, check_gunicorn, limits_of, permit_files
+from mailbbgun.server.client_limits import KERNEL_BUFFER, ServerLimits, check_gunicorn, limits_of, permit_files
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.poller import Poller
 from mailbbgun.server.serving import Serving
@@ -74,10 +74,9 @@ class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
         self._poller = poller = Poller(partial(self.log.exception, "Error in the poller"))
         settings = running.current().settings
         limits = limits_of(settings, self.cfg.keepalive)
-        limits = replace(limits, connections=self._permitted(limits.connections))
         spools = SpoolThread(SpoolFolder(settings.spool_folder, limits.spools), poller.call)
         serving = Serving(self, self.quick, poller, spools)
-        serving.clients = clients = Clients(self.cfg, limits, poller, serving, self.log, spools)
+        serving.clients = clients = Clients(self.cfg, self._possible(limits), poller, serving, self.log, spools)
         for listener in self.sockets:
             listener.setblocking(False)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)  # connections inherit it
@@ -93,6 +92,9 @@ class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
                 looked = now
                 self.notify()
                 listeners.open()  # those that were shut because there were no file descriptors
+                if (new := limits_of(settings, self.cfg.keepalive)) != limits:  # somebody changed a setting
+                    limits = new
+                    clients.limit(self._possible(limits))
                 more_to_end = clients.end_late()
                 if self.ppid != os.getppid():
                     self.log.info("Parent changed, shutting down: %s", self)
@@ -119,13 +121,14 @@ class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
         for listener in self.sockets:
             listener.close()
 
-    def _permitted(self, connections: int) -> int:
-        permitted = permit_files(connections)
-        if permitted < connections:
+    def _possible(self, limits: ServerLimits) -> ServerLimits:
+        """Return the limits with as many connections as this process may open files for."""
+        permitted = permit_files(limits.connections)
+        if permitted < limits.connections:
             self.log.warning(
                 "API_CONNECTIONS: this process may open files for %d connections only, not %d; "
                 "raise its limit (ulimit -n, LimitNOFILE)",
                 permitted,
-                connections,
+                limits.connections,
             )
-        return permitted
+        return replace(limits, connections=permitted)

@@ -71,7 +71,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         checked[name] = paths.of_file(name, checked[name], PROJECT)
     checked["DATABASE_URL"] = paths.of_database(_with_driver(checked["DATABASE_URL"]), PROJECT)
     settings = Settings(**checked)
-    _check_contents(settings)
+    check_contents(settings)
     return settings
 
 
@@ -125,7 +125,7 @@ def _filled_in(name: str, value: str, settings: Mapping[str, Any], given: Mappin
     return _BRACES.sub(lambda found: texts[found[1]], value)
 
 
-def _check_contents(settings: Settings) -> None:
+def check_contents(settings: Settings) -> None:
     """Raise :class:`ConfigurationError` for the first URL, host or list whose content is wrong."""
     optional = {name: schemes for name, schemes in OPTIONAL_SCHEMES.items() if getattr(settings, name)}
     for name, schemes in (SCHEMES | optional).items():

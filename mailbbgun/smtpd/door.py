@@ -1,8 +1,13 @@
 """The door: it listens, and holds what all connections share."""
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Callable, Mapping
+import math
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 
 from mailbbgun.accept.accept import Acceptor
 from mailbbgun.core.errors import ConfigurationError
@@ -29,6 +34,8 @@ from mailbbgun.tenants.authenticate import Authenticator
 BACKLOG = 1024
 #: Seconds between two looks whether messages are still on their way, while the door closes.
 CLOSING_SECONDS = 0.02
+#: No other door listens.
+NONE_LISTENS: Mapping[tuple[str, int], Sequence[socket.socket]] = MappingProxyType({})
 
 log = logging.getLogger("mailbbgun.smtpd")
 
@@ -70,8 +77,9 @@ class Door:
             database_found=database_found,
             refusals=refusals,
         )
-        self._servers: dict[str, asyncio.Server] = {}
+        self._servers: dict[str, list[asyncio.Server]] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._until = math.inf  # when the last clients are closed, while the door closes; the loop's time
 
     def _incoming(self, services: Services, domains: LocalDomains, refusals: Refusals) -> Incoming | None:
         """Return what takes mail at the MX port, if there is one."""
@@ -82,8 +90,23 @@ class Door:
         reports = Reports(database, ReturnPaths(database, services.vault, settings), services.counters)
         return Incoming(settings, database, domains, reports, self._storing, self._verifier, refusals)
 
-    async def start(self) -> None:
-        """Listen. Raises ``OSError`` that names the address."""
+    async def start(self, listening: Mapping[tuple[str, int], Sequence[socket.socket]] = NONE_LISTENS) -> None:
+        """Listen, where possible by sockets that are ``listening`` (:meth:`sockets` of another door).
+
+        Raises ``OSError`` that names the address; then it listens nowhere.
+        """
+        try:
+            await self._listen(listening)
+        except OSError:
+            self._shut()
+            raise
+        finally:
+            for one in itertools.chain(*listening.values()):
+                one.close()  # the door has copies of those that it uses
+        self._looking = asyncio.get_running_loop().create_task(self._look())
+        log.info("listening", extra={name: f"{host}:{port}" for name, (host, port) in self.addresses.items()})
+
+    async def _listen(self, listening: Mapping[tuple[str, int], Sequence[socket.socket]]) -> None:
         ports = {
             "submission": (self._options.port, DoorPort.SUBMISSION),
             "tls": (self._options.tls_port, DoorPort.TLS),
@@ -91,21 +114,32 @@ class Door:
         }
         loop = asyncio.get_running_loop()
         for name, (port, kind) in ports.items():
-            if port is not None:
-                self._servers[name] = await loop.create_server(
-                    lambda kind=kind: DoorConnection(self._parts, kind),
-                    self._options.host,
-                    port,
-                    backlog=BACKLOG,
-                    reuse_port=self._options.reuse_port or None,
+            if port is None:
+                continue
+            servers = self._servers[name] = []
+            made = partial(DoorConnection, self._parts, kind)
+            for one in listening.get((self._options.host, port), ()):
+                servers.append(await loop.create_server(made, sock=one.dup(), backlog=BACKLOG))
+            if not servers:
+                reuse = self._options.reuse_port or None
+                servers.append(
+                    await loop.create_server(made, self._options.host, port, backlog=BACKLOG, reuse_port=reuse)
                 )
-        self._looking = loop.create_task(self._look())
-        log.info("listening", extra={name: f"{host}:{port}" for name, (host, port) in self.addresses.items()})
+
+    def sockets(self) -> Mapping[tuple[str, int], Sequence[socket.socket]]:
+        """Return copies of the sockets by which it listens, by the host and port that the options name."""
+        its = self._options
+        ports = {"submission": its.port, "tls": its.tls_port, "mx": its.mx_port}
+        return {
+            (its.host, port): [one.dup() for server in self._servers.get(name, ()) for one in server.sockets]
+            for name, port in ports.items()
+            if port
+        }
 
     @property
     def addresses(self) -> Mapping[str, tuple[str, int]]:
         """Where it listens: ``submission``, ``tls``, ``mx`` → host and port."""
-        return {name: server.sockets[0].getsockname()[:2] for name, server in self._servers.items() if server.sockets}
+        return {name: its[0].sockets[0].getsockname()[:2] for name, its in self._servers.items() if its[0].sockets}
 
     @property
     def connections(self) -> int:
@@ -117,24 +151,32 @@ class Door:
 
         Messages that are being stored then are stored still, and not answered.
         """
-        for server in self._servers.values():
-            server.close()
-        if self._looking is not None:
-            self._looking.cancel()
+        self._shut()
         loop = asyncio.get_running_loop()
-        until = loop.time() + grace
+        self._until = min(self._until, loop.time() + grace)
         clients = [one for one in self._parts.registry.clients if isinstance(one, DoorConnection)]
         for one in clients:
             one.stop()
-        while loop.time() < until and any(one.taking and one in self._parts.registry.clients for one in clients):
+        while loop.time() < self._until and any(one.taking and one in self._parts.registry.clients for one in clients):
             await asyncio.sleep(CLOSING_SECONDS)
         for left in [*self._parts.registry.clients]:
             left.hang_up("421 4.3.2 This server is stopping")
+        if self._looking is not None:
+            self._looking.cancel()
         self._parts.logins.close()
         self._storing.close()
         if self._verifier is not None:
             self._verifier.close()
         self._parts.refusals.close()
+
+    def hurry(self, grace: float) -> None:
+        """Give those that are in DATA so many seconds, at most, while the door closes."""
+        self._until = min(self._until, asyncio.get_running_loop().time() + grace)
+
+    def _shut(self) -> None:
+        """Stop listening."""
+        for server in itertools.chain(*self._servers.values()):
+            server.close()
 
     async def _look(self) -> None:
         while True:

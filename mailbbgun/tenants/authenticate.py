@@ -60,6 +60,10 @@ class Authenticator:
         known = self._ring.remembered(parts[0])
         return known is not None and not known.over and same(known.hash, keyed_hash(self._pepper, parts[1]))
 
+    def limit(self, per_minute: int) -> None:
+        """Let keys without a limit of their own make so many requests a minute; 0: no limit."""
+        self._ring.limit(per_minute or None)
+
     def forget(self, tenant_id: UUID) -> None:
         """Read the keys of a tenant again with their next requests, for this process has changed it."""
         self._ring.forget(tenant_id)

@@ -111,6 +111,15 @@ def check_tenant(
         raise Forbidden(f"{why} raises no tenant's limits: {', '.join(raised)} would be more than {now} now.")
 
 
+def check_service(session: Session, who: Caller, per_minute: int | None) -> None:
+    """Raise :class:`Forbidden` if ``who`` may not change what the service does for all tenants.
+
+    ``per_minute`` and the other errors are as for :func:`check`.
+    """
+    if why := _why_confined(session, who, _current_key(session, who), per_minute):
+        raise Forbidden(f"{why} changes nothing for all tenants.")
+
+
 def _why_confined(session: Session, who: Caller, own: ApiKey | None, per_minute: int | None) -> str | None:
     """Return why a caller is confined to its tenant, as the start of a sentence.
 

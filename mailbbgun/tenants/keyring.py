@@ -110,6 +110,7 @@ class Keyring:
         self._db = db
         self._identities = identities
         self._per_minute = per_minute
+        self._read_again = False  # all keys, although the database has not changed
         self._lock = threading.Lock()
         self._known: dict[str, KnownKey] = {}
         self._missing: OrderedDict[str, float] = OrderedDict()  # prefixes without a key → when that was read
@@ -145,6 +146,10 @@ class Keyring:
         known = self.get(prefix) or self._look_up_in_batch(prefix).get(prefix) or _missing_key(time.monotonic())
         known.used = time.monotonic()
         return known
+
+    def limit(self, per_minute: int | None) -> None:
+        """Let keys without a limit of their own make so many requests a minute. All keys are soon read again."""
+        self._per_minute, self._read_again = per_minute, True
 
     def forget(self, tenant_id: UUID) -> None:
         """Forget the keys of a tenant, which this process has changed: the next request reads them again."""
@@ -289,9 +294,11 @@ class Keyring:
             # check.
             counted = repo.changes(session, sure=self._changes is not None)
             changes = counted.n if counted else None
-            if changes is not None and changes == self._changes and now - self._read_at < READ_SECONDS:
+            same = changes is not None and changes == self._changes and not self._read_again
+            if same and now - self._read_at < READ_SECONDS:
                 self._last_check = _Check(self._last_check.read, now)
                 return
+            self._read_again = False
             with self._lock:
                 prefixes = list(self._known)
                 self._missing.clear()

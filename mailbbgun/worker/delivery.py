@@ -49,8 +49,9 @@ class DeliveryLoop:
         connections: int,
         stop: threading.Event,
     ) -> None:
-        self._context, self._send_queue, self._loop = context, send_queue, loop
-        self._connections, self._stop = connections, stop
+        self._context, self._send_queue, self._loop, self._stop = context, send_queue, loop, stop
+        #: Transactions under way, at most.
+        self.connections = connections
         self._under_way = 0
 
     def run(self) -> None:
@@ -68,8 +69,8 @@ class DeliveryLoop:
 
     def _begin(self) -> float:
         """Begin to deliver what may go; return for how many seconds the next turn may wait."""
-        free = self._connections - self._under_way
-        if not free:
+        free = self.connections - self._under_way
+        if free <= 0:
             return _LOOK_SECONDS
         for transaction in self._send_queue.take(free):
             self._under_way += 1

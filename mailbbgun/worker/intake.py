@@ -74,7 +74,6 @@ class Intake:
         self._lanes = tuple(lanes)
         self._urgent = self._lanes == (HIGH,)
         self._wait = WAIT if services.queue.tells else WAIT_UNTOLD
-        self._room = services.settings.WORKER_CONNECTIONS * ROOM_PER_CONNECTION
         self.sparing: dict[str, float] = {}  # lane → until when its hints are taken sparingly; monotonic seconds
         self._their_turn = 0.0  # when these lanes have their next turn; monotonic seconds
 
@@ -97,7 +96,7 @@ class Intake:
                     if consumer is not None:
                         consumer.close()
                         consumer = None
-                consumer = consumer or self._services.queue.consumer(self._room, self._lanes)
+                consumer = consumer or self._services.queue.consumer(self._room(), self._lanes)
                 hints = self.hints(consumer, room)
                 self._stop.wait(self._claim(consumer, hints, room))
                 failures = 0
@@ -113,6 +112,9 @@ class Intake:
                 failures += 1
         if consumer is not None:
             consumer.close()
+
+    def _room(self) -> int:
+        return self._services.settings.WORKER_CONNECTIONS * ROOM_PER_CONNECTION
 
     def _wait_for_room(self) -> int:
         """Wait for room in the send queue, and return it. One intake also takes out what cannot leave soon."""

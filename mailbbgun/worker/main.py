@@ -1,5 +1,6 @@
 """The command: it decides which process this one is, and checks what it needs before it works."""
 
+import logging
 import os
 import sys
 from dataclasses import replace
@@ -24,7 +25,9 @@ from mailbbgun.deliver import journal
 from mailbbgun.events.storage.settled import keep_growing
 from mailbbgun.metrics.serving import serve
 from mailbbgun.routing.routes import KEPT
+from mailbbgun.runtime.follow import RuntimeFollower
 from mailbbgun.services import Services, build, check_durability, make_folder
+from mailbbgun.settings.live import LiveSettings
 from mailbbgun.settings.settings import Settings
 from mailbbgun.startup import check_redis, load_checked, look_at_scanner, patiently, tell_host_name
 from mailbbgun.supervisor import Supervisor, follow
@@ -37,6 +40,8 @@ from mailbbgun.worker.webhooks import serve_webhooks
 
 #: Open files besides mail connections: of the database, the queue, the journal and Python.
 OTHER_FILES = 150
+
+log = logging.getLogger("mailbbgun.worker")
 
 
 @click.command(context_settings=CONTEXT)
@@ -63,23 +68,27 @@ def main(
 ) -> None:
     """Deliver mail until told to stop."""
     with explained_exit("worker"):
-        settings = load_checked()
+        given = load_checked()
         faults.arm()
         few_arenas()
         no_core_dumps()
-        logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
+        logs.configure(given.LOG_LEVEL, given.LOG_FORMAT)
         if (started_by := parent if member_of is None else member_of) is not None:
             follow(started_by)
         first = member_of is None and parent is None
         if first:
-            tell_host_name(settings)
-        settings = shared(settings, share)
+            tell_host_name(given)
+        settings = shared(given, share)
         if not webhooks:
             check_open_files(settings.WORKER_CONNECTIONS)
         services = start(settings, first=first)
+        live = LiveSettings(settings, given, lambda its: possible(shared(its, share)))
+        follower = RuntimeFollower(services.db, live, services.outages)
+        follower.look_if_possible()
         if isolated is not None:
             return send_isolated(services, isolated, owner or uuid4())
         if webhooks:
+            follower.start()
             _end(serve_webhooks(services, owner or uuid4()), services)
         if first and settings.METRICS_PORT:
             serve(settings)
@@ -87,7 +96,11 @@ def main(
             services.close()
             sys.exit(Supervisor(count, "mailbbgun.worker").run())
         worker = WorkerProcess(services)
-    _end(worker.run(), services)
+        live.then(worker.follow)
+        follower.start()
+    code = worker.run()
+    follower.close()
+    _end(code, services)
 
 
 def _end(code: int, services: Services) -> NoReturn:
@@ -101,12 +114,29 @@ def _end(code: int, services: Services) -> NoReturn:
     os._exit(code)
 
 
+def files_needed(connections: int) -> int:
+    """Return how many files so many connections need: under way (each with a file), kept, being closed."""
+    return 2 * connections + 2 * max(KEPT, connections) + MOST_THREADS + OTHER_FILES
+
+
+def possible(settings: Settings) -> Settings:
+    """Return the settings with as many connections as this process may open files for, and log if these are fewer."""
+    wanted = settings.WORKER_CONNECTIONS
+    allowed = allow_open_files(files_needed(wanted))
+    if allowed >= files_needed(wanted):
+        return settings
+    connections = max(1, min(wanted, (allowed - files_needed(0)) // 2, (allowed - MOST_THREADS - OTHER_FILES) // 4))
+    told = {"connections": connections, "wanted": wanted, "raise": "ulimit -n, LimitNOFILE"}
+    log.warning("few_open_files", extra=told)
+    return replace(settings, WORKER_CONNECTIONS=connections)
+
+
 def check_open_files(connections: int) -> None:
-    """Raise the limit of open files for so many connections: under way (each with a file), kept, being closed.
+    """Raise the limit of open files for so many connections.
 
     Raises :class:`ConfigurationError` if it cannot be raised that far.
     """
-    needed = 2 * connections + 2 * max(KEPT, connections) + MOST_THREADS + OTHER_FILES
+    needed = files_needed(connections)
     if (allowed := allow_open_files(needed)) < needed:
         raise ConfigurationError(
             f"WORKER_CONNECTIONS: {connections} connections in one process need {needed} open files, and this process "

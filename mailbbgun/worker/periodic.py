@@ -99,6 +99,7 @@ class Periodic:
         self._orphans = Orphans(services)
         self._alerts = Evaluator(services.db, services.settings.var, services.settings.ALERT_SECONDS, stop.is_set)
         self._notices = Sender(services, stop.is_set)
+        self._retention = Retention(services.db, 0, 0)
         # Leases are renewed until the last result is written: a server's reply may be waited for during
         # the whole of SHUTDOWN_GRACE, and the delivery must stay ours meanwhile.
         self.jobs: dict[str, Callable[[], None]] = {
@@ -127,11 +128,7 @@ class Periodic:
             "files": self._files(),
         }
         every["statistics"] = self._statistics()
-        if settings.RETENTION_DAYS or settings.METADATA_DAYS:
-            retention = Retention(db, settings.RETENTION_DAYS, settings.METADATA_DAYS)
-            every["retention"] = [Task(60.0, partial(retention.run, self._stop))]
-        if settings.METADATA_DAYS:
-            every["retention"].append(Task(3600.0, partial(self._forget_batches, settings.METADATA_DAYS)))
+        every["retention"] = [Task(60.0, self._delete_old), Task(3600.0, self._forget_batches)]
         every["log"] = [Task(600.0, self._keep_log)]  # it may wait for a lock on the whole log
         if db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
@@ -143,7 +140,7 @@ class Periodic:
             "alerts": [
                 Task(1.0, self._alerts.turn, "alerts"),
                 Task(15.0, self._alerts.report, "alerts"),
-                Task(3600.0, partial(self._alerts.forget_old, self._services.settings.ALERT_DAYS), "alerts"),
+                Task(3600.0, lambda: self._alerts.forget_old(self._services.settings.ALERT_DAYS), "alerts"),
             ],
             "notices": [Task(NOTICE_SECONDS, partial(self._notices.turn, QUICK), "alerts")],
             "notice_urls": [Task(NOTICE_SECONDS, partial(self._notices.turn, SLOW), "alerts")],
@@ -259,9 +256,16 @@ class Periodic:
         with self._services.db.write() as session:
             repo.sum_up_counts(session)
 
-    def _forget_batches(self, days: int) -> None:
+    def _delete_old(self) -> None:
+        """Delete messages and their bodies as the settings say now."""
+        its, retention = self._services.settings, self._retention
+        retention.body_days, retention.metadata_days = its.RETENTION_DAYS, its.METADATA_DAYS
+        retention.run(self._stop)
+
+    def _forget_batches(self) -> None:
         """Delete batches whose messages retention has deleted."""
-        more = True
+        days = self._services.settings.METADATA_DAYS
+        more = bool(days)
         while more and not self._stop.is_set():
             with self._services.db.write() as session:
                 more = batches.forget_old(session, days) == batches.FORGOTTEN

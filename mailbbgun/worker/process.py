@@ -68,13 +68,13 @@ class WorkerProcess:
             services, self.context, self._loop, mender, self._stop, self._nothing_in_hand, self._hints_lost
         )
         connections = self._settings.WORKER_CONNECTIONS
-        delivery = DeliveryLoop(self.context, self.send_queue, self._loop, connections, self._stop)
+        self._delivery = DeliveryLoop(self.context, self.send_queue, self._loop, connections, self._stop)
         isolated = Isolated(services, self._stop)
         self._keeper = Keeper(services.counters, self._settings.counters_folder, WORKER)
         self._count_states(services.counters)
         #: Name of a thread → its job.
         self.jobs: dict[str, Callable[[], None]] = {
-            "loop": delivery.run,
+            "loop": self._delivery.run,
             **{name: intake.run for name, intake in self._intakes.items()},
             "isolated": isolated.run,
             "webhooks": WebhooksChild(services, self._stop).run,
@@ -119,15 +119,24 @@ class WorkerProcess:
         """The intake of all lanes, or of all but high priority."""
         return self._intakes["intake"]
 
+    def follow(self, changed: frozenset[str]) -> None:
+        """Use settings that have changed, where there are copies of them. Any thread may call this."""
+        self.context.follow()
+        if "WORKER_CONNECTIONS" in changed:
+            self._delivery.connections = self._settings.WORKER_CONNECTIONS
+            self.send_queue.resize(self._settings.WORKER_CONNECTIONS * ROOM_PER_CONNECTION)
+            self._hints_lost()  # for consumers that take as many hints
+        self._loop.wake()
+
     def _hints_lost(self) -> None:
         for intake in self._intakes.values():
             intake.hints_lost.set()
 
     def _make_send_queue(self) -> SendQueue[Transaction]:
-        most, routes = self._settings.WORKER_CONNECTIONS, self.context.routes
+        settings, routes = self._settings, self.context.routes
         return SendQueue(
-            most * ROOM_PER_CONNECTION,
-            lambda route: min(most, routes.connections(route)),
+            settings.WORKER_CONNECTIONS * ROOM_PER_CONNECTION,
+            lambda route: min(settings.WORKER_CONNECTIONS, routes.connections(route)),
             gate=self._gate,
             connections_per_tenant=routes.connections_per_tenant,
             bell=self._loop.wake,

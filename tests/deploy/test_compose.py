@@ -15,8 +15,8 @@ import pytest
 
 from mailbbgun.settings.given import PREFIX
 from mailbbgun.settings.load import load
+from mailbbgun.settings.ports import check_ports
 from mailbbgun.settings.settings import Settings
-from mailbbgun.smtpd.listening import check_ports
 from tests.deploy.yamls import ROOT, documents
 
 (COMPOSE,) = documents("docker-compose.yml")

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from mailbbgun.settings.load import load
+from mailbbgun.settings.ports import check_ports
 from mailbbgun.settings.settings import Settings
-from mailbbgun.smtpd.listening import check_ports
 from tests.deploy.yamls import ROOT, documents
 
 FOLDER = "deploy/kubernetes"

@@ -2,6 +2,9 @@
 
 ROUTES = {
     ("/messages", "post"),
+    ("/config", "get"),
+    ("/config", "put"),
+    ("/restart", "post"),
     ("/mailboxes", "get"),
     ("/mailboxes", "post"),
     ("/mailboxes/{address}", "delete"),

@@ -1,0 +1,59 @@
+"""Shapes of the runtime configuration, of restarts and of figures."""
+
+from marshmallow import Schema, fields, validate
+
+from mailbbgun.http.schemas import Time
+from mailbbgun.settings.live import LIVE, described
+
+SMTPD = "smtpd"
+
+
+class IfMatch(Schema):
+    """The header of a change that must not undo another one's."""
+
+    expected = fields.String(
+        data_key="If-Match",
+        load_default=None,
+        metadata={"description": "The ETag of the configuration that you have read. 412 if it has changed since."},
+    )
+
+
+class SettingShape(Schema):
+    """A setting that may be changed while the service runs."""
+
+    value = fields.Raw(metadata={"description": "What every process uses.", "example": 50})
+    file_value = fields.Raw(metadata={"description": "What config.py or the environment says.", "example": 100})
+    changed_at = Time(allow_none=True, metadata={"description": "null: it has the value of the file."})
+    changed_by = fields.UUID(
+        allow_none=True, metadata={"description": "The id of the API key; null: by a request without a key."}
+    )
+    description = fields.String()
+    least = fields.Float(allow_none=True, metadata={"description": "The least number that it may have."})
+    most = fields.Float(allow_none=True, metadata={"description": "The greatest number that it may have."})
+
+
+class Configuration(Schema):
+    """The settings that may be changed while the service runs."""
+
+    version = fields.Integer(metadata={"description": "Goes up with each change. It is the ETag, too."})
+    settings = fields.Dict(fields.String(), fields.Nested(SettingShape))
+
+
+#: What to change: the name of each setting, and its new value; null: that of the file.
+ConfigurationChange = Schema.from_dict(
+    {name: fields.Raw(allow_none=True, metadata={"description": described(name)["doc"]}) for name in LIVE},
+    name="ConfigurationChange",
+)
+
+
+class Restart(Schema):
+    """What to restart."""
+
+    of = fields.String(required=True, validate=validate.OneOf([SMTPD]), metadata={"example": SMTPD})
+
+
+class RestartAsked(Schema):
+    """What was asked for."""
+
+    of = fields.String(metadata={"example": SMTPD})
+    restarts = fields.Integer(metadata={"description": "How often that was asked for by now, this time included."})
