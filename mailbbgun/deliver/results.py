@@ -84,7 +84,7 @@ class Results:
         asked = {
             one: TenantRecipient(one.tenant_id, messages[one.message_id].test, one.address)
             for one in claims
-            if messages[one.message_id].has_suppressions
+            if messages[one.message_id].suppressible(one)
         }
         # After the claim's commit: an entry that this does not see waits for the claim (``suppress.py``).
         found = suppressed(self._database, asked.values()) if asked else ()

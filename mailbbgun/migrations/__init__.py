@@ -14,7 +14,7 @@ from sqlalchemy import inspect, text
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.database.db import Database
 
-HEAD = "0033"
+HEAD = "0034"
 """The last step.
 
 Alembic knows it too, but importing Alembic takes as long as the rest of a worker.
