@@ -50,8 +50,13 @@ class RoutedEffect:
         """No other delivery is changed."""
         return self.own.changes if self.own else ()
 
+    @property
+    def makes_due(self) -> bool:
+        """Whether there are new deliveries."""
+        return bool(self.new)
+
     def steps(self, statements: Statements, delivery: DeliveryIds) -> Sequence[StatementStep]:
-        """Return the statements that insert the deliveries. A worker's tick hints them."""
+        """Return the statements that insert the deliveries."""
         steps = [*self.own.steps(statements, delivery)] if self.own else []
         rows: list[dict[str, Any]] = [
             {"new": _id(delivery.message_id, self.recipient, one), "to": one.address, "as": one.kind.value}

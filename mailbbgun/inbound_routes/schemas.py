@@ -10,6 +10,8 @@ from mailbbgun.outgoing import urls
 
 #: Most actions of a route: one of each kind. Most addresses that it forwards to.
 MOST_ACTIONS, MOST_FORWARDS = 3, 10
+#: Characters of a route's name, at most.
+LONGEST_NAME = 200
 #: The forms in which mail is posted.
 FORMS = ("json", "mailgun")
 
@@ -17,6 +19,11 @@ FORMS = ("json", "mailgun")
 def _pattern(text: str) -> None:
     if why := why_no_pattern(text):
         raise ValidationError(why)
+
+
+def _name(text: str) -> None:
+    if len(text) > LONGEST_NAME or not text.isprintable():
+        raise ValidationError(f"Must be one line of up to {LONGEST_NAME} characters, without control characters.")
 
 
 class HeaderPattern(Schema):
@@ -109,7 +116,7 @@ _SECRET = {
 class InboundRouteChange(Schema):
     """The body of a request to change an inbound route."""
 
-    name = fields.String(validate=validate.Length(max=200), metadata={"description": "A name of your own."})
+    name = fields.String(validate=_name, metadata={"description": "A name of your own."})
     priority = fields.Integer(strict=True, validate=validate.Range(-32_768, 32_767), metadata=_PRIORITY)
     matching = fields.Nested(InboundMatch, data_key="match")
     actions = fields.List(
@@ -123,7 +130,7 @@ class InboundRouteChange(Schema):
 class NewInboundRoute(Schema):
     """The body of a request to add an inbound route."""
 
-    name = fields.String(load_default="", validate=validate.Length(max=200), metadata={"example": "support"})
+    name = fields.String(load_default="", validate=_name, metadata={"example": "support"})
     priority = fields.Integer(strict=True, load_default=0, validate=validate.Range(-32_768, 32_767), metadata=_PRIORITY)
     matching = fields.Nested(InboundMatch, data_key="match", load_default=dict)
     actions = fields.List(

@@ -34,7 +34,7 @@ class MXService(Service):
 
     def route(self, *actions: dict[str, Any], code: int = 201, **route: Any) -> dict[str, Any]:
         """Add an inbound route."""
-        return self.made("/inbound-routes", code, actions=[*actions], **route)
+        return self.made("/inbound-routes", code, **{"actions": [*actions]} | route)
 
     def made(self, path: str, code: int = 201, **body: Any) -> dict[str, Any]:
         """Post something, and return the answer."""
@@ -96,6 +96,13 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def receiver() -> Iterator[MailReceiver]:
+def listening(service: MXService) -> Iterator[MailReceiver]:
     with MailReceiver() as made:
         yield made
+
+
+@pytest.fixture
+def receiver(listening: MailReceiver) -> MailReceiver:
+    """An application that takes everything, unless the test changes that."""
+    listening.answers = lambda _path, _before: 200
+    return listening

@@ -23,7 +23,7 @@ def test_a_mail_is_forwarded_once_in_the_name_of_its_recipient(service):
         assert got["from"].endswith(f"@{domain}")
         assert got["id"] == f"<info.{domain}@far.test>"
     [told] = [one for one in deliveries.values() if one["address"] == f"info@{domain}"]
-    assert "forwarded to ann@else.test, bob@else.test (inbound routes: away)" in told["reply"]
+    assert "forwarded to ann@else.test, bob@else.test (inbound routes: away)" in told["last_reply"]
 
 
 def test_a_bounce_that_is_forwarded_keeps_its_null_sender(service):
@@ -66,7 +66,7 @@ def test_a_route_may_drop_mail(service):
     domain = service.domain("drop.test", "info")
     service.route(match={"header": {"name": "list-id", "value": "*noise*"}, "recipient": f"*@{domain}"}, stop=True)
     sent = service.receive(f"info@{domain}", header=b"List-ID: <NOISE.far.test>\r\n", name="noise")
-    assert "dropped" in service.ends(sent, "DELIVERED")[f"info@{domain}"]["reply"]
+    assert "dropped" in service.ends(sent, "DELIVERED")[f"info@{domain}"]["last_reply"]
     service.ends(service.receive(f"info@{domain}", name="music"), "DELIVERED")
     assert len(service.mailed(f"info@{domain}")) == 1
 
@@ -105,7 +105,7 @@ def test_mail_that_was_forwarded_here_before_is_not_forwarded_again(service):
     header = f"Delivered-To: A@{domain}\r\n".encode()
     deliveries = service.ends(service.receive(f"a@{domain}", header=header, name="again"), "ERROR")
     assert deliveries.keys() == {f"a@{domain}"}
-    assert deliveries[f"a@{domain}"]["reply"].startswith("a loop")
+    assert deliveries[f"a@{domain}"]["last_reply"].startswith("554 a loop")
 
 
 def test_mail_of_the_api_to_a_local_domain_takes_the_same_routes(service):
