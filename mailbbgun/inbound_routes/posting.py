@@ -44,7 +44,7 @@ class InboundPosts:
             secret = self._vault.decrypt(route.secret)
         except SecretUnreadable as error:
             raise PostUnusable("the secret of the inbound route cannot be decrypted") from error
-        [address] = set(envelope.recipients)
+        [address] = envelope.recipients
         return _request(post, secret, envelope, f"mail_{envelope.deliveries[address].hex}")
 
 

@@ -4,11 +4,12 @@ The address of such a delivery is ``inbound-route:<id of the route>``. No mail a
 with a colon must be quoted (RFC 5321 §4.1.2), and then the address begins with a quotation mark.
 
 A request has the id of its delivery, the same in each attempt, by which its receiver knows it again. So a
-request that was not answered is sent again, as a webhook is; its outcome is never Unknown.
+request that was not answered is sent again, as a webhook is, and so is one whose worker died: this relay
+needs no journal, and its outcome is never Unknown.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from mailbbgun.drivers.budget import Budget
 from mailbbgun.drivers.operations import InThread
 from mailbbgun.outgoing.http import HTTPAnswer, HTTPClient, NoHTTPAnswer
 from mailbbgun.smtp.envelope import Envelope
-from mailbbgun.smtp.outcome import AnsweringServer, Bounced, Deferred, Delivered, Fenced, Outcome, Phase
+from mailbbgun.smtp.outcome import AnsweringServer, Bounced, Deferred, Delivered, Outcome, Phase
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot
 
@@ -86,22 +87,14 @@ class HTTPPost:
     posts: Posts
 
     async def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
-        """Send one request for each recipient. See ``contract.py``."""
+        """Send one request for each recipient. See ``contract.py``, without the journal."""
+        del before_dot, after_dot
         outcomes: dict[str, Outcome] = {}
         for one in dict.fromkeys(envelope.recipients):
             async with self.posts.budget.taken(1):
-                outcomes[one] = await self._post(one, envelope, before_dot, after_dot)
+                ready = await self._prepared(replace(envelope, recipients=(one,)))
+                outcomes[one] = await self._sent(ready) if isinstance(ready, PreparedPost) else ready
         return outcomes
-
-    async def _post(self, address: str, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> Outcome:
-        ready = await self._prepared(envelope)
-        if not isinstance(ready, PreparedPost):
-            return ready
-        if not await before_dot((address,)):
-            return Fenced(Phase.BODY)
-        outcome = await self._sent(ready)
-        await after_dot((address,), outcome.reply)
-        return outcome
 
     async def _prepared(self, envelope: Envelope) -> PreparedPost | Deferred | Bounced:
         source = self.posts.source
@@ -144,7 +137,7 @@ def judged(answer: HTTPAnswer, server: AnsweringServer) -> Delivered | Deferred 
     """
     told = f"HTTP {answer.status}"
     if 200 <= answer.status < 300:
-        return Delivered(Reply(250, "2.0.0", told), server)
+        return Delivered(Reply(250, None, told), server)
     if answer.status == NOT_ACCEPTABLE:
         return Bounced(Reply(550, "5.7.1", f"{told}: the receiver does not want it"), Phase.DOT, server)
     after = answer.headers.get("retry-after", "")

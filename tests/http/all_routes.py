@@ -2,6 +2,12 @@
 
 ROUTES = {
     ("/messages", "post"),
+    ("/inbound-routes", "get"),
+    ("/inbound-routes", "post"),
+    ("/inbound-routes/test", "post"),
+    ("/inbound-routes/{route_id}", "get"),
+    ("/inbound-routes/{route_id}", "patch"),
+    ("/inbound-routes/{route_id}", "delete"),
     ("/mailboxes", "get"),
     ("/mailboxes", "post"),
     ("/mailboxes/{address}", "delete"),
