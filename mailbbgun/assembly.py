@@ -39,6 +39,7 @@ from mailbbgun.http.provided import EXTENSION, provide
 from mailbbgun.http.refusals import Refusals
 from mailbbgun.http.uploads.admission import UPLOAD_SETTINGS, UploadRoutes, admit_uploads
 from mailbbgun.http.uploads.multipart import FormLimits
+from mailbbgun.inbound_routes import api as inbound_routes
 from mailbbgun.licences import api as licences
 from mailbbgun.licences.limit import PublicRequests
 from mailbbgun.limits.request_rates import Rates
@@ -52,7 +53,7 @@ from mailbbgun.metrics.metrics import Metrics
 from mailbbgun.oversight import api as oversight
 from mailbbgun.preflight import DatabaseCheck, Readiness
 from mailbbgun.recipients.budget import BATCH_SECONDS
-from mailbbgun.routing.routes import resolver
+from mailbbgun.routing.ways_out import resolver
 from mailbbgun.runtime import api as runtime
 from mailbbgun.runtime.follow import RuntimeFollower
 from mailbbgun.services import Services
@@ -98,6 +99,7 @@ ROOMS = (
     domains,
     mailbox_messages,
     mailboxes,
+    inbound_routes,
     webhooks,
     alerts,
     licences,

@@ -21,6 +21,7 @@ import mailbbgun.deliver.models
 import mailbbgun.domains.models
 import mailbbgun.events.models
 import mailbbgun.files.models
+import mailbbgun.inbound_routes.models
 import mailbbgun.licences.models
 import mailbbgun.limits.models
 import mailbbgun.mailboxes.models

@@ -17,7 +17,7 @@ from mailbbgun.core.errors import ConfigurationError, ScannerUnavailable, Unavai
 from mailbbgun.core.outages import Outages
 from mailbbgun.database.crypto import Vault
 from mailbbgun.limits.stores import permit_store
-from mailbbgun.routing import routes as route
+from mailbbgun.routing import ways_out
 from mailbbgun.safety.scanner import Scanner
 from mailbbgun.services import Services
 from mailbbgun.settings.load import load, unusable_machine_name
@@ -41,7 +41,7 @@ def check(settings: Settings, *, sends: bool = True) -> None:
     to deliver; the API does, to test accounts. Raises :class:`ConfigurationError`.
     """
     check_default_sender(settings)
-    route.check(settings)
+    ways_out.check(settings)
     url.read(settings.BLOBS_URL)
     rules.classifier(settings.BOUNCE_RULES)
     if settings.CLAMAV_URL:

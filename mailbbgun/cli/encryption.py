@@ -19,6 +19,7 @@ from mailbbgun.cli.terminal import PROGRAM, as_json, opened, print_json, print_o
 from mailbbgun.database.db import Base
 from mailbbgun.database.reencrypt import Place, Tally, count, places, reencrypt, tally
 from mailbbgun.domains import models as domains
+from mailbbgun.inbound_routes import models as inbound_routes
 from mailbbgun.licences import models as licences
 from mailbbgun.services import Services
 from mailbbgun.slack_accounts import models as slack_accounts
@@ -28,7 +29,8 @@ from mailbbgun.tenants import repo
 from mailbbgun.webhooks import models as webhooks
 
 INTERRUPTED = 130  # 128 + SIGINT, the exit code shells use
-ROOMS = (domains, licences, slack_accounts, smtp_accounts, tenants, webhooks)  # rooms whose tables have secrets
+#: Rooms whose tables have secrets.
+ROOMS = (domains, inbound_routes, licences, slack_accounts, smtp_accounts, tenants, webhooks)
 
 
 @click.group()

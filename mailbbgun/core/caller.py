@@ -25,6 +25,7 @@ class Scope(StrEnum):
     LICENCES = "licences"
     FILES = "files"  # shared files
     MAILBOXES = "mailboxes"  # mailboxes of local domains, and the mail in them
+    INBOUND = "inbound"  # inbound routes
     SMTP = "smtp"  # send by SMTP
     ADMIN = "admin"  # all tenants and all keys
 

@@ -34,7 +34,7 @@ _D, _M = DELIVERIES.c, MESSAGES.c
 _LOADED = (
     *(_M.mail_from, _M.smtputf8, _M.test, _M.sender, _M.key_id, _M.content_id),
     seconds_until(_M.useful_until),
-    and_(with_suppressions(_M.tenant_id), ~_M.received),
+    with_suppressions(_M.tenant_id),
     _M.traceparent,
     _M.received,
 )
@@ -63,6 +63,7 @@ class Claim:
     lease_ends: float
     key_id: UUID | None = None  # the API key that sent the message; for the log
     useful_until: float | None = None  # boot-clock seconds from which on nothing may be sent; None: no limit
+    received_for: str | None = None  # the local recipient whose inbound route made the delivery
 
     @property
     def key(self) -> tuple[UUID, int]:
@@ -78,8 +79,8 @@ class Claim:
         return self.useful_until is not None and self.useful_until <= now
 
 
-#: The columns of a delivery that a claim begins with.
-_TOLD = 8
+#: The columns of a delivery that a claim is made of. The last is `received_for`.
+_TOLD = 9
 
 
 class Loaded(NamedTuple):
@@ -93,7 +94,7 @@ class Loaded(NamedTuple):
     key_id: UUID | None  # the API key that sent it
     content_id: UUID | None = None  # None: it is stored as its MIME
     useful_for: float | None = None  # seconds for which it may still be sent; None: without a limit
-    has_suppressions: bool = False  # it is sent, and its tenant may have suppressed a recipient
+    has_suppressions: bool = False  # its tenant may have suppressed a recipient
     traceparent: str | None = None  # the trace of the request that brought it
     received: bool = False  # another server sent it to mailboxes here
 
@@ -101,6 +102,10 @@ class Loaded(NamedTuple):
     def own_mail_from(self) -> bool:
         """Whether the message names an envelope sender other than the address of From."""
         return self.sender != self.mail_from and not self.sender.endswith(f"<{self.mail_from}>")
+
+    def suppressible(self, claim: Claim) -> bool:
+        """Return whether its tenant may have suppressed a recipient: what was received is for mailboxes here."""
+        return self.has_suppressions and (not self.received or claim.received_for is not None)
 
     @property
     def from_address(self) -> str:
@@ -136,14 +141,21 @@ def claim(
     given = {"owner": owner, "messages": id_rows(dialect, sorted(message_ids)), "seconds": lease_seconds}
     if dialect == "postgresql":
         found = statements.ask(_claim_and_load(isolated), given, last=True)
-        claims = [Claim(*(*row[:_TOLD], lease_ends)) for row in found]
+        claims = [_claimed(row, lease_ends) for row in found]
         # Only the first claim of a message comes with its MIME.
         messages = {row[1]: Loaded(_unescaped(row[_TOLD]), *row[_TOLD + 2 :]) for row in found if row[_TOLD + 1]}
     else:
-        claims = [Claim(*(*row, lease_ends)) for row in statements.ask(_claim(isolated), given)]
+        claims = [_claimed(row, lease_ends) for row in statements.ask(_claim(isolated), given)]
         given = {"messages": id_rows(dialect, {one.message_id for one in claims})}
         messages = {row[0]: Loaded(*row[1:]) for row in statements.ask(_load(), given, last=True)}
     return Claimed(claims, messages)
+
+
+def _claimed(row: tuple[Any, ...], lease_ends: float) -> Claim:
+    *told, received_for = row[:_TOLD]
+    one = Claim(*(*told, lease_ends))
+    one.received_for = received_for
+    return one
 
 
 @cache
@@ -191,6 +203,7 @@ def _taken(dialect: str, isolated: bool) -> ReturningUpdate[Any]:
         _D.attempt.label("claim_number"),
         _D.tries.label("schedule_step"),
         _D.unknowns,
+        _D.received_for,
     )
     assert len(told) == _TOLD
     return leasing.taken(dialect, DELIVERIES, _locked(dialect, due)).returning(*told)

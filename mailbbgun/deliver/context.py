@@ -25,6 +25,8 @@ from mailbbgun.deliver.retry import Policy
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.drivers.budget import Budget
+from mailbbgun.inbound_routes.destination import RoutedMail
+from mailbbgun.inbound_routes.posting import InboundPosts
 from mailbbgun.limits.permits import PermitStore
 from mailbbgun.limits.rate_limiter import RateLimiter
 from mailbbgun.limits.stores import permit_store
@@ -32,6 +34,8 @@ from mailbbgun.mailboxes.store import MailboxStore
 from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.outgoing import ComposedMessages
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.outgoing.http import HTTPClient
+from mailbbgun.relays.http_post import Posts
 from mailbbgun.relays.local import Local
 from mailbbgun.return_paths.paths import ReturnPaths
 from mailbbgun.return_paths.receive import Reports
@@ -93,7 +97,9 @@ class WorkerContext:
         rate_limiter = RateLimiter(permits, woken)
         return_paths = ReturnPaths(services.db, services.vault, settings)
         slack, local = StoredSlack(services.db, services.vault), local_relay(services, return_paths)
-        routes = Routes(settings, rate_limiter, services.counters, slack, local, return_paths)
+        http = HTTPClient.permitting(settings.ALLOW_PRIVATE_HOSTS, settings.HTTP_CA_FILE)
+        posts = Posts(http, InboundPosts(services.db, services.vault))
+        routes = Routes(settings, rate_limiter, services.counters, slack, local, return_paths, posts)
         journal = Journal(settings.journal_folder, owner)
         leases = Leases(owner, settings.LEASE_SECONDS, services.clock)
         publisher = Publisher(services.db, services.queue, services.outages)
@@ -190,8 +196,9 @@ class WorkerContext:
 
 
 def local_relay(services: Services, return_paths: ReturnPaths) -> Local:
-    """Return what delivers here: reports that came back are read, all other mail goes to mailboxes."""
-    mailboxes, its_rules = MailboxStore(services), rules.classifier(services.settings.BOUNCE_RULES)
+    """Return what delivers here: reports that came back are read, all other mail goes by routes and to mailboxes."""
+    mailboxes = RoutedMail(services, MailboxStore(services))
+    its_rules = rules.classifier(services.settings.BOUNCE_RULES)
     return Local([Reports(services.db, return_paths, services.counters, mailboxes, its_rules), mailboxes])
 
 

@@ -7,16 +7,15 @@ transaction then waits again.
 """
 
 import logging
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from uuid import UUID
 
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.faults import fault
 from mailbbgun.deliver.claim import Claim, Loaded, claim
 from mailbbgun.deliver.context import WorkerContext
+from mailbbgun.deliver.grouping import MOST_RECIPIENTS, grouped
 from mailbbgun.deliver.open_message import not_sent, opened
 from mailbbgun.deliver.retry import judge, released, too_late
 from mailbbgun.deliver.transaction import Transaction
@@ -35,7 +34,6 @@ from mailbbgun.smtp.outcome import (
     another_server_may_do,
 )
 from mailbbgun.smtp.reply import Reply
-from mailbbgun.smtp_accounts.cache import TenantAccounts
 
 #: Full-length SMTP dialogues that one attempt may take before it counts as hanging. An attempt may
 #: ask several servers, but rarely are all of them slow to the end.
@@ -49,9 +47,6 @@ BROKEN_WAIT_SECONDS = 30.0
 
 #: Seconds until a transaction comes back that was not sent because the journal cannot be written.
 JOURNAL_WAIT_SECONDS = 5.0
-
-#: Recipients of one transaction: every server accepts that many (RFC 5321 §4.5.3.1.8).
-MOST_RECIPIENTS = 100
 
 log = logging.getLogger("mailbbgun.deliver")
 
@@ -81,7 +76,7 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
         context.domain_keys.load(context.db, accounts.keys())
         context.return_paths.load()
         sendable = context.results.sendable(claims, messages, lease_ends - context.settings.LEASE_SECONDS)
-        transactions = _grouped(context, sendable, messages, accounts)
+        transactions = grouped(context, sendable, messages, accounts)
     except DatabaseUnavailable:
         _give_all_back(context, claims, 0.0)
         raise
@@ -105,33 +100,6 @@ def _give_all_back(context: WorkerContext, claims: Sequence[Claim], wait: float)
     """Give back claims of which no transactions were made, due again in ``wait`` seconds."""
     for one in claims:
         context.results.put(one, released(one, wait))
-
-
-def _grouped(
-    context: WorkerContext,
-    claims: Sequence[Claim],
-    messages: Mapping[UUID, Loaded],
-    accounts: Mapping[UUID, TenantAccounts],
-) -> list[Transaction]:
-    by_message: dict[UUID, list[Claim]] = defaultdict(list)
-    for one in claims:
-        by_message[one.message_id].append(one)
-    transactions = []
-    for message_id, its in by_message.items():
-        message = messages[message_id]
-        own, author, theirs = message.own_mail_from, message.from_address, accounts[its[0].tenant_id]
-        of_message = partial(Transaction, message_id, message.mail_from, message.smtputf8, message.raw)
-        ways = partial(context.routes.candidates, theirs, author, test=message.test, received=message.received)
-        groups: dict[tuple[str, ...], list[Claim]] = defaultdict(list)
-        for one in its:
-            groups[ways(one.address, tenant_id=one.tenant_id)].append(one)
-        for candidates, members in groups.items():
-            while members:
-                route, *others = context.routes.ordered(candidates, context.breaker.paused_for)
-                most = min(MOST_RECIPIENTS, context.routes.recipients(route, own_sender=own) or MOST_RECIPIENTS)
-                part, members = members[:most], members[most:]
-                transactions.append(of_message(route, part, others, author, own, message.traceparent))
-    return transactions
 
 
 async def deliver(context: WorkerContext, transaction: Transaction) -> str | None:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from mailbbgun.core.errors import SecretUnreadable
 from mailbbgun.deliver.context import WorkerContext
+from mailbbgun.deliver.grouping import forwarded
 from mailbbgun.deliver.retry import judge, released
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.drivers.operations import InThread
@@ -28,6 +29,8 @@ async def opened(context: WorkerContext, transaction: Transaction) -> AsyncItera
         ids = {one.address: one.delivery_id for one in transaction.claims}
         repeated = any(one.claim_number > 1 for one in transaction.claims)
         unsigned = Envelope(transaction.mail_from, to, raw, transaction.smtputf8, deliveries=ids, repeated=repeated)
+        if transaction.received_for is not None:
+            return forwarded(unsigned, transaction.received_for, transaction.route)
         return unsigned if context.domain_keys.none else await _signed(context, transaction, unsigned)
 
     if transaction.raw is not None:

@@ -84,7 +84,7 @@ class Results:
         asked = {
             one: TenantRecipient(one.tenant_id, messages[one.message_id].test, one.address)
             for one in claims
-            if messages[one.message_id].has_suppressions
+            if messages[one.message_id].suppressible(one)
         }
         # After the claim's commit: an entry that this does not see waits for the claim (``suppress.py``).
         found = suppressed(self._database, asked.values()) if asked else ()
@@ -203,7 +203,8 @@ class _Writer:
         self._after_commit(ended, standing)
 
     def _after_commit(self, ended: list[_Ended], standing: list[Result]) -> None:
-        if hinted := [result for result in standing if result.hinted]:
+        # `hinted` is 0 for new deliveries, which are due at once.
+        if hinted := [one for one in standing if one.hinted or (one.effect is not None and one.effect.makes_due)]:
             lanes = {claim.delivery_id: claim.lane for claim, _ in ended}
             for hint in {(lanes[result.delivery_id], result.message_id, result.hinted) for result in hinted}:
                 self._publisher.offer(*hint)

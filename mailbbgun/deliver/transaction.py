@@ -19,6 +19,7 @@ class Transaction:
     candidates: list[str] = field(default_factory=list)  # the other routes it may take, best first
     author: str = ""  # the address in From
     own_mail_from: bool = False  # whether the message names its envelope sender; else the account may
+    received_for: str | None = None  # the local recipient whose inbound route made its delivery
     traceparent: str | None = None  # the trace that its request began; None: there is none
     failed: list[dict[str, str]] = field(default_factory=list)  # accounts that failed in this attempt, and why
     lined_up: float = 0.0  # when it came into the send queue; monotonic seconds

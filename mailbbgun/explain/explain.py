@@ -82,7 +82,7 @@ def _facts(
     return DeliveryFacts(
         **shared,
         address=one.address,
-        way=ways(sender, one.address),
+        way=ways(one.received_for or sender, one.address),
         status=one.status,
         reason=one.reason,
         attempts=one.attempts_made,

@@ -8,8 +8,9 @@ from uuid import UUID
 from mailbbgun.messages.status import PENDING
 
 #: How a message leaves: by accounts of its tenant, to the catcher, to the server of SMTP_URL, to each domain's MX,
-#: to Slack, or not at all: to a mailbox here.
-ACCOUNTS, CATCHER, SERVER, MX, SLACK, LOCAL = KINDS = ("accounts", "catcher", "server", "mx", "slack", "local")
+#: to Slack, to a URL, or not at all: to a mailbox here.
+KINDS = ("accounts", "catcher", "server", "mx", "slack", "local", "post")
+ACCOUNTS, CATCHER, SERVER, MX, SLACK, LOCAL, POST = KINDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

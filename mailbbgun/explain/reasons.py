@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.deliver.claim import ISOLATED_FROM
-from mailbbgun.explain.facts import ACCOUNTS, CATCHER, LOCAL, MX, SLACK, DeliveryFacts
+from mailbbgun.explain.facts import ACCOUNTS, CATCHER, LOCAL, MX, POST, SLACK, DeliveryFacts
 from mailbbgun.explain.replies import means
 from mailbbgun.messages.status import CANCELLED, DELIVERED, PENDING, Reason
 
@@ -210,6 +210,8 @@ def _next(facts: DeliveryFacts) -> str:
         way = "through its Slack account"
     elif facts.way.kind == LOCAL:
         way = "to a mailbox here"
+    elif facts.way.kind == POST:
+        way = "to the URL of its inbound route"
     elif facts.way.kind == MX:
         way = f"to the MX of {facts.address.rpartition('@')[2]}"
     elif facts.way.kind == ACCOUNTS:

@@ -5,7 +5,8 @@ from uuid import UUID
 
 from mailbbgun.database.db import Database
 from mailbbgun.domains.local import LocalDomains
-from mailbbgun.explain.facts import ACCOUNTS, CATCHER, LOCAL, MX, SERVER, SLACK, AccountFacts, Way
+from mailbbgun.explain.facts import ACCOUNTS, CATCHER, LOCAL, MX, POST, SERVER, SLACK, AccountFacts, Way
+from mailbbgun.relays.http_post import POST_PREFIX
 from mailbbgun.relays.slack.medium import SLACK_PREFIX
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
@@ -26,6 +27,8 @@ def ways_of(services: Services, tenant_id: UUID, *, test: bool) -> Ways:
     def way(sender: str, address: str) -> Way:
         if sender.startswith(SLACK_PREFIX):
             return Way(SLACK)
+        if address.startswith(POST_PREFIX):
+            return Way(POST)
         local = None if test else domains.of(address.rpartition("@")[2].lower())
         here = local is not None and local.takes_from(tenant_id)
         return Way(LOCAL) if here else mail(sender, address)

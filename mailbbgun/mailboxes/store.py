@@ -72,6 +72,11 @@ class Stored:
         """No other delivery."""
         return ()
 
+    @property
+    def makes_due(self) -> bool:
+        """It makes no deliveries."""
+        return False
+
     def steps(self, statements: Statements, delivery: DeliveryIds) -> Sequence[StatementStep]:
         """Return the statements that store the mail. A mailbox that was just deleted gets none."""
         its = {"delivery_id": delivery.delivery_id, "message_id": delivery.message_id, "mailbox": self.mailbox_id}

@@ -187,8 +187,10 @@ class Delivery(LeaseColumns, Owned, Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     message_id: Mapped[UUID] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), index=True)
     address: Mapped[str] = mapped_column(Text)
-    #: ``to``, ``cc`` or ``bcc``.
+    #: ``to``, ``cc`` or ``bcc``; of one that an inbound route made, a ``RoutedKind`` (``inbound_routes/effect.py``).
     kind: Mapped[str] = mapped_column(String(3))
+    #: The local recipient whose inbound route made it. Null: no route did.
+    received_for: Mapped[str | None] = mapped_column(Text)
     lane: Mapped[str] = mapped_column(String(8))
     status: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(String(32))

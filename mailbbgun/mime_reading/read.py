@@ -79,6 +79,23 @@ class Content(NamedTuple):
     data: bytes
 
 
+def contents(raw: bytes) -> list[Content]:
+    """Return all attachments of a mail. Together they are not larger than it."""
+    raw, problems = _with_lines(raw), Problems()
+    sorted_ = shown(parts(raw, problems))
+    charset = _charset(sorted_.text + sorted_.html)
+    return [
+        Content(_file(raw, part, index, charset, problems), _octets(raw, part, problems))
+        for index, part in enumerate(sorted_.files)
+    ]
+
+
+def fields_of(raw: bytes) -> list[tuple[str, str]]:
+    """Return the fields of a mail's header, decoded and on one line each, without looking at its body."""
+    found, _ = header(raw, 0, len(raw), Problems())
+    return [(field_text(name), field_text(value)) for name, value in found]
+
+
 def content(raw: bytes, index: int) -> Content | None:
     """Return an attachment of a mail by its index; None if there is none."""
     raw, problems = _with_lines(raw), Problems()

@@ -36,7 +36,8 @@ class Relay(Protocol):
            (Deferred, or Bounced). It is None if nobody knows (Unknown), as when the answer did not
            come in time, or a thread was given up that may still send.
 
-        Where nothing leaves, as in ``local.py``, there is nothing to write down: an attempt may be repeated.
+        Where an attempt may be repeated there is nothing to write down, and the two functions are not
+        called: nothing leaves in ``local.py``, and the receivers of ``http_post.py`` know a request again.
 
         No recipient goes through this again after a reply of 2xx or None.
 

@@ -42,6 +42,11 @@ class ReportEffect:
         """The deliveries that the report is about."""
         return self.delivery_ids
 
+    @property
+    def makes_due(self) -> bool:
+        """It makes no deliveries."""
+        return False
+
     def steps(self, statements: Statements, delivery: DeliveryIds) -> Sequence[StatementStep]:
         """Make the change; return no statements. See ``smtp/outcome.Effect``.
 

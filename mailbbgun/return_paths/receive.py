@@ -6,6 +6,7 @@ It is a destination of the local relay (``relays/local.py``), and tells the SMTP
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from mailbbgun.bounces.classify import Classifier
@@ -140,7 +141,7 @@ _NAMED_BY = frozenset({ReportKind.FAILURE, ReportKind.DELAY, ReportKind.COMPLAIN
 
 
 def _for(envelope: Envelope, recipients: Sequence[str]) -> Envelope:
-    return Envelope(envelope.mail_from, tuple(recipients), envelope.raw, envelope.smtputf8)
+    return replace(envelope, recipients=tuple(recipients))
 
 
 def _head(raw: Raw) -> bytes:

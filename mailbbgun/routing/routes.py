@@ -4,7 +4,7 @@ A mail leaves through an SMTP account of its tenant. If the tenant has none, ``S
 one server for all mail, or each domain's MX.
 
 A message to Slack leaves through the Slack account that it is from. Mail to local domains, and all that
-another server sent, stays here.
+another server sent, stays here. What an inbound route posts goes to the route's URL.
 
 A *route* is a name. Transactions on one route share a part of the send queue, a circuit and
 connections. A mail has *candidate routes*, best first.
@@ -18,22 +18,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from uuid import UUID
 
-from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.net import Allowed, Guard
 from mailbbgun.counters.counters import Counters
 from mailbbgun.limits.rate_limiter import RateLimiter
+from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.relays.contract import Relay
+from mailbbgun.relays.http_post import AT_ONCE, POST_PREFIX, Posts
 from mailbbgun.relays.local import Local
-from mailbbgun.relays.mx import Resolver
 from mailbbgun.relays.pool import Pool
 from mailbbgun.relays.relay import DirectMX, SmartHost
 from mailbbgun.relays.slack.medium import SIMULATED, SLACK_PREFIX, slack_account_of
 from mailbbgun.relays.slack.relay import Slack, SlackSimulator, SlackSource
 from mailbbgun.relays.unroutable import Unroutable
-from mailbbgun.relays.url import read as read_url
 from mailbbgun.return_paths.paths import ReturnPaths
+from mailbbgun.routing.ways_out import catcher, endpoint, resolver
 from mailbbgun.settings.settings import Settings
-from mailbbgun.smtp.endpoint import Endpoint, Timeouts
+from mailbbgun.smtp.endpoint import Timeouts
 from mailbbgun.smtp_accounts.account import Account, fitting, ranked
 from mailbbgun.smtp_accounts.cache import TenantAccounts
 
@@ -45,6 +45,9 @@ LOCAL = "local:"
 
 #: The route of mail of test keys. With its colon it cannot be a domain.
 CATCHER = "catcher:"
+
+#: Routes by which no mail leaves that could bounce.
+_NO_MAIL = (CATCHER, LOCAL, SLACK_PREFIX, POST_PREFIX)
 
 #: These routes may use one of so many connections: whom test keys write to may be slow on purpose, and what
 #: is delivered here waits for the database alone.
@@ -75,6 +78,7 @@ class Routes:
         slack_source: SlackSource | None = None,
         local: Local | None = None,
         return_paths: ReturnPaths | None = None,
+        posts: Posts | None = None,
     ) -> None:
         """Raises :class:`ConfigurationError` if ``SMTP_URL`` cannot be used."""
         self.per_domain = settings.direct_mx
@@ -91,6 +95,7 @@ class Routes:
         self._catcher = SmartHost(catcher(settings), self._pool)
         self._slack = Slack(settings.SLACK_API_URL, settings.SLACK_TIMEOUT, slack_source)
         self._local = local or Local()
+        self._posts = posts or Posts(HTTPClient.permitting(settings.ALLOW_PRIVATE_HOSTS, settings.HTTP_CA_FILE))
         self._lock = threading.Lock()
         self._accounts: dict[str, Account] = {}  # by route
         # Route → when its account's limits let mail go again, as far as known; monotonic seconds.
@@ -120,6 +125,8 @@ class Routes:
         """
         if received:
             return (LOCAL,)
+        if address.startswith(POST_PREFIX):
+            return (address,)
         if sender.startswith(SLACK_PREFIX):
             return (sender,)
         if test:
@@ -211,6 +218,8 @@ class Routes:
             return self._counters.account(str(slack_account_of(route)), self.name(route) or "slack")
         if route in (CATCHER, SMARTHOST, LOCAL):
             return route.rstrip(":"), ""
+        if route.startswith(POST_PREFIX):
+            return "post", ""
         return ("mx" if self.per_domain and ":" not in route else "none"), ""
 
     @property
@@ -228,6 +237,8 @@ class Routes:
             return self._local
         if route.startswith(SLACK_PREFIX):
             return SlackSimulator() if route == SIMULATED else self._slack.relay(slack_account_of(route))
+        if route.startswith(POST_PREFIX):
+            return self._posts.relay(route)
         if not route.startswith(ACCOUNT):
             return self._relay
         account = self._accounts.get(route)
@@ -251,7 +262,7 @@ class Routes:
 
     def _has_return_paths(self, route: str) -> bool:
         """Return whether mail by a route gets return paths: it can bounce, and its account names no envelope sender."""
-        if not (self._return_paths and self._return_paths.used) or route.startswith((CATCHER, LOCAL, SLACK_PREFIX)):
+        if not (self._return_paths and self._return_paths.used) or route.startswith(_NO_MAIL):
             return False
         account = self._accounts.get(route)
         return account is None or account.envelope_from is None
@@ -262,6 +273,8 @@ class Routes:
             return max(1, self._settings.WORKER_CONNECTIONS // TEST_SHARE)
         if route.startswith(SLACK_PREFIX):
             return min(SLACK_REQUESTS, self._settings.WORKER_CONNECTIONS)
+        if route.startswith(POST_PREFIX):
+            return min(AT_ONCE, self._settings.WORKER_CONNECTIONS)
         if route.startswith(ACCOUNT):
             account, most = self._accounts.get(route), self.connections_per_tenant(route)
             return min(most, max(1, account.max_connections // self.workers)) if account else most
@@ -305,44 +318,3 @@ class Routes:
 
 def _by_route(tenants: Iterable[TenantAccounts]) -> dict[str, Account]:
     return {f"{ACCOUNT}{account.id}": account for tenant in tenants for account in tenant.enabled}
-
-
-def check(settings: Settings) -> None:
-    """Raise :class:`ConfigurationError` for settings of a way out that cannot be used."""
-    if settings.direct_mx or settings.DNS_SERVERS:
-        resolver(settings)
-    if not settings.direct_mx:
-        endpoint(settings)
-
-
-def resolver(settings: Settings, lifetime: float = 10.0) -> Resolver:
-    """Return a new DNS resolver of these settings; a query takes at most ``lifetime`` seconds.
-
-    Raises :class:`ConfigurationError` if a server is no address, or the servers differ in port.
-    """
-    servers = [server.partition("]:" if server.startswith("[") else ":") for server in settings.DNS_SERVERS]
-    ports = {port or "53" for _, _, port in servers} or {"53"}
-    if len(ports) > 1 or not min(ports).isdecimal() or not 0 < int(min(ports)) < 65_536:
-        raise ConfigurationError("DNS_SERVERS: must be addresses, or address:port with one port for all")
-    try:
-        return Resolver([address.strip("[]") for address, _, _ in servers], int(min(ports)), lifetime)
-    except ValueError as error:
-        raise ConfigurationError(f"DNS_SERVERS: {error}") from error
-
-
-def catcher(settings: Settings) -> Endpoint:
-    """Return the address of the mail catcher."""
-    return Endpoint(settings.CATCHER_HOST, settings.CATCHER_PORT, "none")
-
-
-def endpoint(settings: Settings) -> Endpoint:
-    """Return the one server that all mail leaves through.
-
-    Raises :class:`ConfigurationError`; its text holds no password.
-    """
-    if settings.all_caught:
-        return catcher(settings)
-    try:
-        return read_url(settings.SMTP_URL, settings.SMTP_CA_FILE or None)
-    except ValueError as error:
-        raise ConfigurationError(f"SMTP_URL: {error}") from error

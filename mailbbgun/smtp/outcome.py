@@ -66,6 +66,10 @@ class Effect(Protocol):
     def changes(self) -> Sequence[UUID]:
         """The ids of other deliveries that it changes. They are locked when ``steps`` is called."""
 
+    @property
+    def makes_due(self) -> bool:
+        """Whether it makes deliveries of the same message, which are due at once."""
+
     def steps(self, statements: Statements, delivery: DeliveryIds) -> Sequence[StatementStep]:
         """Return the statements that make the change.
 

@@ -13,6 +13,7 @@ from mailbbgun.accept.accept import Acceptor
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.domains.local import LocalDomains
 from mailbbgun.http.refusals import Refusals
+from mailbbgun.inbound_routes.recipients import InboundRecipients
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.return_paths.paths import ReturnPaths
 from mailbbgun.return_paths.receive import Reports
@@ -88,7 +89,8 @@ class Door:
         settings, database = services.settings, services.db
         self._verifier = MailVerifier(settings, services.scanner)
         reports = Reports(database, ReturnPaths(database, services.vault, settings), services.counters)
-        return Incoming(settings, database, domains, reports, self._storing, self._verifier, refusals)
+        inbound = InboundRecipients(database, domains)
+        return Incoming(settings, domains, inbound, reports, self._storing, self._verifier, refusals)
 
     async def start(self, listening: Mapping[tuple[str, int], Sequence[socket.socket]] = NONE_LISTENS) -> None:
         """Listen, where possible by sockets that are ``listening`` (:meth:`sockets` of another door).

@@ -32,10 +32,14 @@ class DoorPeer:
 
 
 class RecipientOwner(NamedTuple):
-    """The tenant that has a recipient's mailbox or return path, and the policy for mail to it."""
+    """The tenant that takes a recipient's mail, and the policy for that.
+
+    ``decided``: it is taken whatever is in it. Otherwise an inbound route decides by its header.
+    """
 
     tenant_id: UUID
     policy: Policy
+    decided: bool = True
 
 
 @dataclass(slots=True)

@@ -13,9 +13,17 @@ from mailbbgun.events.reading import Position
 from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.services import Services
 from mailbbgun.webhooks import edit, repo
-from mailbbgun.webhooks.sending import TIMEOUT, Destination, SentRequest, payload, request_id, send, test_payload
+from mailbbgun.webhooks.sending import (
+    TIMEOUT,
+    Destination,
+    SentRequest,
+    keys_of,
+    payload,
+    request_id,
+    send,
+    test_payload,
+)
 from mailbbgun.webhooks.serving.progress import attempt, event_at
-from mailbbgun.webhooks.signing import keys_of
 from mailbbgun.webhooks.verdict import WebhookVerdict, verdict
 
 #: Most requests at once in one process.

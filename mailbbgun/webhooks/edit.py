@@ -12,11 +12,11 @@ from mailbbgun.core.ids import new_id
 from mailbbgun.core.net import Allowed, Guard
 from mailbbgun.database.crypto import Vault
 from mailbbgun.events.reading import START, Position, end
+from mailbbgun.outgoing.signing import new_secret, why_no_secret
 from mailbbgun.outgoing.urls import WEB_PORTS, why_refused
 from mailbbgun.settings.settings import Settings
 from mailbbgun.tenants import repo as tenants
 from mailbbgun.webhooks import repo
-from mailbbgun.webhooks.signing import new_secret, why_no_secret
 
 #: Most endpoints of a tenant, and most replays of an endpoint that are not finished.
 MOST, MOST_REPLAYS = 50, 3

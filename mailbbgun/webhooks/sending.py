@@ -10,10 +10,11 @@ import orjson
 
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.errors import InvalidInput
+from mailbbgun.database.crypto import Vault
 from mailbbgun.events.kinds import Kind
 from mailbbgun.events.reading import LoggedEvent, shown
 from mailbbgun.outgoing.http import HTTPClient, NoHTTPAnswer
-from mailbbgun.webhooks.signing import signature
+from mailbbgun.outgoing.signing import key_of, signature
 
 #: Seconds that a request may take in all.
 TIMEOUT = 10.0
@@ -61,6 +62,14 @@ def payload(event: LoggedEvent) -> bytes:
     """Return the body of the request about an event."""
     kind = type_of(event.kind, of_message=event.message_id is not None)
     return orjson.dumps({"type": kind, "timestamp": rfc3339(event.at), "data": shown(event)}, default=str)
+
+
+def keys_of(vault: Vault, row: Any, now: datetime) -> tuple[bytes, ...]:
+    """Return the keys that sign an endpoint's requests: the newest first. Raises :class:`SecretUnreadable`."""
+    valid = [row.secret]
+    if row.previous_secret is not None and row.previous_until > now:
+        valid.append(row.previous_secret)
+    return tuple(key_of(vault.decrypt(one)) for one in valid)
 
 
 def send(client: HTTPClient, to: Destination, event_id: UUID, body: bytes) -> SentRequest:

@@ -28,7 +28,8 @@ from mailbbgun.mailboxes.expire import UnusedContents
 from mailbbgun.messages import repo
 from mailbbgun.messages.retention import Retention
 from mailbbgun.routing.circuit_breaker import Opened
-from mailbbgun.routing.routes import ACCOUNT, resolver
+from mailbbgun.routing.routes import ACCOUNT
+from mailbbgun.routing.ways_out import resolver
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.statistics.follow import Follower

@@ -12,7 +12,8 @@ import pytest
 
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.relays import client
-from mailbbgun.routing.routes import SMARTHOST, Routes, check, endpoint
+from mailbbgun.routing.routes import SMARTHOST, Routes
+from mailbbgun.routing.ways_out import check, endpoint
 from mailbbgun.settings.load import load
 from mailbbgun.settings.timeouts import SMTPTimeouts
 from mailbbgun.smtp.envelope import Envelope

@@ -74,6 +74,10 @@ class Owner:
         listening = door.ask("POST", "/webhooks", self.key["key"], json=hook)
         assert listening.status_code == 201, listening.text
         self.webhook = listening.json()["id"]
+        route = {"name": SECRET, "actions": [{"store": {"mailbox": self.mailbox}}]}
+        made = door.ask("POST", "/inbound-routes", self.key["key"], json=route)
+        assert made.status_code == 201, made.text
+        self.inbound_route = made.json()["id"]
         watched = {"name": SECRET, "kind": "failure_rate", "emails": ["ops@example.com"]}
         self.alert = door.ask("POST", "/alerts", self.key["key"], json=watched).json()["id"]
         sold = {"type": "standard", "subject": SECRET, "email": f"{SECRET}@example.com"}
@@ -98,6 +102,7 @@ class Owner:
             "alias": self.alias,
             "mail_id": self.mail,
             "webhook_id": self.webhook,
+            "route_id": self.inbound_route,
             "alert_id": self.alert,
             "licence_id": self.licence,
             "selector": self.domain["keys"][0]["selector"],

@@ -11,10 +11,10 @@ from standardwebhooks.webhooks import Webhook
 
 from mailbbgun.events.kinds import Kind
 from mailbbgun.events.reading import START, LoggedEvent, Position
+from mailbbgun.outgoing.signing import key_of, new_secret, signature, why_no_secret
 from mailbbgun.webhooks.sending import Destination, SentRequest, payload, type_of, webhook_id
 from mailbbgun.webhooks.serving.served import PROBES, Served
 from mailbbgun.webhooks.serving.track import EventState, Item, Track
-from mailbbgun.webhooks.signing import key_of, new_secret, signature, why_no_secret
 from mailbbgun.webhooks.verdict import LONGEST_PAUSE, WebhookVerdict, error, pause_seconds, retry_seconds, verdict
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)

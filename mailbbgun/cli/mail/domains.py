@@ -28,7 +28,7 @@ from mailbbgun.domains import edit, repo
 from mailbbgun.domains.dns.look import LIMIT, DomainChecks
 from mailbbgun.domains.models import POLICIES, Policy, SendingDomain
 from mailbbgun.domains.schemas import DomainDetails, DomainShape
-from mailbbgun.routing.routes import resolver
+from mailbbgun.routing.ways_out import resolver
 from mailbbgun.services import Services
 
 COLUMNS = ("name", "local", "signs", "policy", "checked_at", "id")

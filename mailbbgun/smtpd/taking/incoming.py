@@ -10,11 +10,12 @@ from mailbbgun.accept.fields import PLAIN, Received
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.database import idempotency
-from mailbbgun.database.db import Database
 from mailbbgun.database.idempotency import KeyClaim
 from mailbbgun.domains.local import LocalDomains
 from mailbbgun.http.refusals import Refusals
-from mailbbgun.mailboxes.resolve import FULL, NOT_LOCAL, TOO_LARGE, resolve
+from mailbbgun.inbound_routes.recipients import NO_ROOM, InboundRecipients
+from mailbbgun.mailboxes.resolve import NOT_LOCAL
+from mailbbgun.mime_reading.read import fields_of
 from mailbbgun.return_paths.receive import NO_SUCH, Reports
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp.reply import Reply
@@ -29,6 +30,10 @@ MOST_HOPS = 50
 #: Octets of a header that are searched for them.
 SEARCHED = 262_144
 
+#: Reply to a recipient that must be the only one of a mail, since its header decides: the client sends it to that
+#: one later (RFC 5321 §4.5.3.1.10). So no refusal is about others, and nobody is told of mail that it was taken.
+ALONE = "452 4.5.3 This recipient takes mail in a transaction of its own"
+
 _HOP = re.compile(rb"(?:^|\r\n)received[ \t]*:", re.IGNORECASE)
 _MESSAGE_ID = re.compile(rb"(?:^|\r\n)message-id[ \t]*:[ \t]*(?:\r\n[ \t]+)?[^ \t\r\n]", re.IGNORECASE)
 
@@ -39,22 +44,25 @@ class Incoming:
     def __init__(
         self,
         settings: Settings,
-        database: Database,
         domains: LocalDomains,
+        inbound: InboundRecipients,
         reports: Reports,
         storing: Storing,
         verifier: MailVerifier,
         refusals: Refusals,
     ) -> None:
-        self._settings, self._database, self._domains, self._reports = settings, database, domains, reports
+        self._settings, self._domains, self._inbound, self._reports = settings, domains, inbound, reports
         self._storing, self._verifier, self._refusals = storing, verifier, refusals
 
     async def recipient_refusal(self, transaction: MailTransaction, address: str, peer: DoorPeer) -> str | None:
-        """Return the reply to a recipient that has no mailbox here, or a full one."""
+        """Return the reply to a recipient whose mail nobody takes, or whose mailbox is full."""
         try:
             found = await self._storing.in_thread(partial(self._found, address, _said(transaction)))
         except MailBBGunError as error:
             return refusal(error)
+        others = [owner for one, owner in transaction.owners.items() if one != address]
+        if isinstance(found, RecipientOwner) and others and not all(one.decided for one in (found, *others)):
+            return ALONE
         if not isinstance(found, Reply):
             transaction.owners[address] = found
             return None
@@ -63,24 +71,29 @@ class Incoming:
         return _reply(found)
 
     def _found(self, address: str, size: int) -> RecipientOwner | Reply:
-        """Return who has the mailbox or return path of an address, or the reply that refuses it."""
+        """Return who takes the mail of an address, or the reply that refuses it."""
         if (tenant_id := self._reports.tenant_of(address)) is not None:
             return RecipientOwner(tenant_id, "none")  # a report says what happened, whoever it is from
-        found = resolve(self._database, self._domains, [address], size)[address]
+        found = self._inbound.taking([address], size)[address]
         if isinstance(found, Reply) and self._reports.takes(address.rpartition("@")[2].lower(), None):
             return NO_SUCH if found == NOT_LOCAL else found
         if isinstance(found, Reply):
             return found
         local = self._domains.of(address.rpartition("@")[2].lower())
-        return RecipientOwner(found.tenant_id, local.policy if local else "none")
+        return RecipientOwner(found.tenant_id, local.policy if local else "none", found.decided)
 
     def _no_room(self, recipients: Sequence[str], size: int) -> Reply | None:
         """Return the reply of a mailbox that has no room for a message of this size, that of the smallest first.
 
         It is for the whole message, so that its sender gets to know: nobody writes to him later.
         """
-        found = resolve(self._database, self._domains, recipients, size).values()
-        return next((reply for reply in (TOO_LARGE, FULL) if reply in found), None)
+        found = self._inbound.taking(recipients, size).values()
+        return next((reply for reply in NO_ROOM if reply in found), None)
+
+    def _unwanted(self, recipients: Sequence[str], content: bytes) -> Reply | None:
+        """Return the reply to a mail whose header decides, if no route of its recipient wants it."""
+        found = self._inbound.taking(recipients, len(content), fields_of(content)).values()
+        return next((one for one in found if isinstance(one, Reply)), None)
 
     async def take(self, transaction: MailTransaction, content: bytes, peer: DoorPeer) -> str:
         """Store a message, and return the reply to its final dot.
@@ -106,6 +119,10 @@ class Incoming:
             if len(mime) > _said(transaction):
                 no_room = partial(self._no_room, transaction.recipients, len(mime))
                 if (refused := await self._storing.in_thread(no_room)) is not None:
+                    return _reply(refused)
+            if not all(one.decided for one in owners.values()):
+                unwanted = partial(self._unwanted, transaction.recipients, mime)
+                if (refused := await self._storing.in_thread(unwanted)) is not None:
                     return _reply(refused)
             for owner in sorted(set(owners.values())):
                 its = [one for one in transaction.recipients if owners[one] == owner]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mailbbgun.domains.models import Policy
 from mailbbgun.mailboxes.models import QUARANTINE_FIELD
-from mailbbgun.routing.routes import resolver
+from mailbbgun.routing.ways_out import resolver
 from mailbbgun.safety.scanner import Scanner
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtpd.parts import DoorPeer, MailTransaction

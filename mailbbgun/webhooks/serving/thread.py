@@ -23,13 +23,12 @@ from mailbbgun.events.filters import NO_FILTERS, EventFilters
 from mailbbgun.events.reading import Position, place_after, read, tenants_with_events_after
 from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.services import Services
-from mailbbgun.webhooks.sending import Destination
+from mailbbgun.webhooks.sending import Destination, keys_of
 from mailbbgun.webhooks.serving import progress
 from mailbbgun.webhooks.serving.alone import LeftAlone
 from mailbbgun.webhooks.serving.senders import MOST, MOST_SLOW, Senders, SendResult, Work
 from mailbbgun.webhooks.serving.served import AT_ONCE, PROBES, EndpointChanges, Served
 from mailbbgun.webhooks.serving.track import Item, Track
-from mailbbgun.webhooks.signing import keys_of
 from mailbbgun.webhooks.verdict import verdict
 
 #: Seconds between two looks into the log, and between two looks at endpoints, retries and replays.

@@ -8,10 +8,6 @@ import binascii
 import hmac
 import secrets
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
-
-from mailbbgun.database.crypto import Vault
 
 #: Bytes that a secret may have, and those of one that we make.
 LEAST, MOST, MADE = 24, 64, 32
@@ -40,14 +36,6 @@ def why_no_secret(text: str) -> str | None:
 def key_of(secret: str) -> bytes:
     """Return the key that the text of a secret stands for. Raises ``binascii.Error``."""
     return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-
-
-def keys_of(vault: Vault, row: Any, now: datetime) -> tuple[bytes, ...]:
-    """Return the keys that sign an endpoint's requests: the newest first. Raises :class:`SecretUnreadable`."""
-    valid = [row.secret]
-    if row.previous_secret is not None and row.previous_until > now:
-        valid.append(row.previous_secret)
-    return tuple(key_of(vault.decrypt(one)) for one in valid)
 
 
 def signature(keys: Sequence[bytes], webhook_id: str, timestamp: int, body: bytes) -> str:
