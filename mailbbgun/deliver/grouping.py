@@ -58,7 +58,7 @@ def forwarded(envelope: Envelope, recipient: str, route: str) -> Envelope:
     if route == LOCAL or route.startswith(POST_PREFIX):
         return envelope
     field = f"Delivered-To: {recipient}\r\n".encode()
-    return replace(envelope, sign=lambda header: field)
+    return replace(envelope, sign=lambda header, body=None: field)
 
 
 def _routed(context: WorkerContext, claim: Claim, message: Loaded, theirs: TenantAccounts) -> Transaction:
