@@ -135,7 +135,7 @@ class NewInboundRoute(Schema):
     matching = fields.Nested(InboundMatch, data_key="match", load_default=dict)
     actions = fields.List(
         fields.Nested(InboundAction),
-        load_default=list,
+        required=True,
         validate=validate.And(validate.Length(max=MOST_ACTIONS), _each_once),
         metadata={"example": [{"post": {"url": "https://app.example.com/mail"}}]},
     )
