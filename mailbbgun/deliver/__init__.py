@@ -12,6 +12,6 @@ Files: `deliver` is the column of verbs; read it first. `context` holds everythi
 `claim` claims deliveries, `transaction` is what is sent at once, `leases` renews and checks the
 leases of this process. `journal` records what was sent, for all connections of a turn of the loop at
 once (`journal_turns`), `retry` turns an outcome into a result
-by the schedule `RETRY_DELAYS`, `results` commits results. `open_message` opens what is sent, with its
-files. `workers`, with its table in `models`, is the register of live workers.
+by the schedule `RETRY_DELAYS`, `results` commits results. `preparing/` groups claims into transactions,
+and opens what is sent, with its files. `workers`, with its table in `models`, is the register of live workers.
 """

@@ -35,8 +35,8 @@ from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.outgoing import ComposedMessages
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.outgoing.http import HTTPClient
-from mailbbgun.relays.http_post import Posts
 from mailbbgun.relays.local import Local
+from mailbbgun.relays.posting.relay import Posts
 from mailbbgun.return_paths.paths import ReturnPaths
 from mailbbgun.return_paths.receive import Reports
 from mailbbgun.routing.circuit_breaker import CircuitBreaker
@@ -96,10 +96,6 @@ class WorkerContext:
         permits = permit_store(settings, services.db)
         rate_limiter = RateLimiter(permits, woken)
         return_paths = ReturnPaths(services.db, services.vault, settings)
-        slack, local = StoredSlack(services.db, services.vault), local_relay(services, return_paths)
-        http = HTTPClient.permitting(settings.ALLOW_PRIVATE_HOSTS, settings.HTTP_CA_FILE)
-        posts = Posts(http, InboundPosts(services.db, services.vault))
-        routes = Routes(settings, rate_limiter, services.counters, slack, local, return_paths, posts)
         journal = Journal(settings.journal_folder, owner)
         leases = Leases(owner, settings.LEASE_SECONDS, services.clock)
         publisher = Publisher(services.db, services.queue, services.outages)
@@ -108,7 +104,7 @@ class WorkerContext:
             settings=settings,
             db=services.db,
             clock=services.clock,
-            routes=routes,
+            routes=_routes(services, rate_limiter, return_paths),
             account_cache=AccountCache(services.vault, settings),
             domain_keys=DomainKeys(services.vault),
             return_paths=return_paths,
@@ -193,6 +189,15 @@ class WorkerContext:
                 return not known.issuperset(claimed)
         except DatabaseUnavailable:
             return True
+
+
+def _routes(services: Services, rate_limiter: RateLimiter, return_paths: ReturnPaths) -> Routes:
+    """Return all ways out. Raises :class:`ConfigurationError`."""
+    settings = services.settings
+    slack, local = StoredSlack(services.db, services.vault), local_relay(services, return_paths)
+    http = HTTPClient.permitting(settings.ALLOW_PRIVATE_HOSTS, settings.HTTP_CA_FILE)
+    posts = Posts(http, InboundPosts(services.db, services.vault))
+    return Routes(settings, rate_limiter, services.counters, slack, local, return_paths, posts)
 
 
 def local_relay(services: Services, return_paths: ReturnPaths) -> Local:

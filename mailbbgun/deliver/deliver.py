@@ -15,8 +15,8 @@ from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.faults import fault
 from mailbbgun.deliver.claim import Claim, Loaded, claim
 from mailbbgun.deliver.context import WorkerContext
-from mailbbgun.deliver.grouping import MOST_RECIPIENTS, grouped
-from mailbbgun.deliver.open_message import not_sent, opened
+from mailbbgun.deliver.preparing.grouping import MOST_RECIPIENTS, grouped
+from mailbbgun.deliver.preparing.open_message import not_sent, opened
 from mailbbgun.deliver.retry import judge, released, too_late
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.events.changes import holding

@@ -6,7 +6,7 @@ from uuid import UUID
 from mailbbgun.database.db import Database
 from mailbbgun.domains.local import LocalDomains
 from mailbbgun.explain.facts import ACCOUNTS, CATCHER, LOCAL, MX, POST, SERVER, SLACK, AccountFacts, Way
-from mailbbgun.relays.http_post import POST_PREFIX
+from mailbbgun.relays.posting.relay import POST_PREFIX
 from mailbbgun.relays.slack.medium import SLACK_PREFIX
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings

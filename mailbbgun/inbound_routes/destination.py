@@ -15,8 +15,8 @@ from mailbbgun.inbound_routes.recipients import NO_ROOM, InboundRecipients, Inte
 from mailbbgun.mailboxes.models import QUARANTINE_FIELD
 from mailbbgun.mailboxes.resolve import UNKNOWN
 from mailbbgun.mime_reading.read import fields_of
-from mailbbgun.relays.http_post import post_address
 from mailbbgun.relays.local import Destination
+from mailbbgun.relays.posting.relay import post_address
 from mailbbgun.services import Services
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Outcome, Phase

@@ -1,4 +1,4 @@
-"""Makes the requests that post mail to URLs, and signs them: the source of ``relays/http_post.py``.
+"""Makes the requests that post mail to URLs, and signs them: the source of ``relays/posting/relay.py``.
 
 It reads a route for each request, so a URL or a secret that was changed is used at once, also for mail
 that waits.
@@ -16,7 +16,7 @@ from mailbbgun.inbound_routes import repo
 from mailbbgun.inbound_routes.forms import PostedMail, as_json, as_mailgun
 from mailbbgun.mime_reading.read import contents, read
 from mailbbgun.outgoing.signing import key_of, signature
-from mailbbgun.relays.http_post import PostUnusable, PreparedPost
+from mailbbgun.relays.posting.relay import PostUnusable, PreparedPost
 from mailbbgun.smtp.envelope import Envelope
 
 #: Bytes of the token of Mailgun's form, whose hexadecimal digits are sent: as many as Mailgun has.

@@ -6,8 +6,9 @@ Files: `contract` says what a relay must keep. `relay` has the relays, a smart h
 delivery to the recipients' domain. `mx` asks the DNS which hosts accept mail for a domain, `pool`
 keeps connections open between messages, `client` is one such connection, and `url` reads a server's
 URL. `probe` tries a server step by step for a person. `unroutable` refuses what no account may
-carry. `simulator` has the magic recipients of test keys, for which the catcher refuses. `certificate`
-and `redact` make what a server sent safe to show.
+carry. `posting/` posts mail to URLs, `slack/` messages to Slack; `local` delivers here. `simulator` has
+the magic recipients of test keys, for which the catcher refuses. `certificate` and `redact` make what a
+server sent safe to show.
 
 What it promises, beside what `smtp` promises:
 

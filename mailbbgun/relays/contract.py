@@ -37,7 +37,7 @@ class Relay(Protocol):
            come in time, or a thread was given up that may still send.
 
         Where an attempt may be repeated there is nothing to write down, and the two functions are not
-        called: nothing leaves in ``local.py``, and the receivers of ``http_post.py`` know a request again.
+        called: nothing leaves in ``local.py``, and the receivers of ``posting/`` know a request again.
 
         No recipient goes through this again after a reply of 2xx or None.
 

@@ -23,9 +23,9 @@ from mailbbgun.counters.counters import Counters
 from mailbbgun.limits.rate_limiter import RateLimiter
 from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.relays.contract import Relay
-from mailbbgun.relays.http_post import AT_ONCE, POST_PREFIX, Posts
 from mailbbgun.relays.local import Local
 from mailbbgun.relays.pool import Pool
+from mailbbgun.relays.posting.relay import AT_ONCE_OF_ROUTE, POST_PREFIX, Posts
 from mailbbgun.relays.relay import DirectMX, SmartHost
 from mailbbgun.relays.slack.medium import SIMULATED, SLACK_PREFIX, slack_account_of
 from mailbbgun.relays.slack.relay import Slack, SlackSimulator, SlackSource
@@ -274,7 +274,7 @@ class Routes:
         if route.startswith(SLACK_PREFIX):
             return min(SLACK_REQUESTS, self._settings.WORKER_CONNECTIONS)
         if route.startswith(POST_PREFIX):
-            return min(AT_ONCE, self._settings.WORKER_CONNECTIONS)
+            return min(AT_ONCE_OF_ROUTE, self._settings.WORKER_CONNECTIONS)
         if route.startswith(ACCOUNT):
             account, most = self._accounts.get(route), self.connections_per_tenant(route)
             return min(most, max(1, account.max_connections // self.workers)) if account else most

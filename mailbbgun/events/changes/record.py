@@ -1,7 +1,7 @@
 """The only writer of statuses of stored messages. Each change goes with its event (``log.py``).
 
 Functions take a session, whose opener commits; only :func:`commit_results` commits itself.
-``messages/storing.py`` inserts the rows.
+``messages/storing.py`` inserts the rows, ``inbound_routes/effect.py`` those that routes make.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

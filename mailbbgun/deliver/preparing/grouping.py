@@ -9,7 +9,7 @@ from uuid import UUID
 from mailbbgun.deliver.claim import Claim, Loaded
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.transaction import Transaction
-from mailbbgun.relays.http_post import POST_PREFIX
+from mailbbgun.relays.posting.relay import POST_PREFIX
 from mailbbgun.routing.routes import LOCAL
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp_accounts.cache import TenantAccounts

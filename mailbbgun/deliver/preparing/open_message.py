@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from mailbbgun.core.errors import SecretUnreadable
 from mailbbgun.deliver.context import WorkerContext
-from mailbbgun.deliver.grouping import forwarded
+from mailbbgun.deliver.preparing.grouping import forwarded
 from mailbbgun.deliver.retry import judge, released
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.drivers.operations import InThread

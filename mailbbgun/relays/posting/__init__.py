@@ -1,0 +1,1 @@
+"""The relay of mail that inbound routes post to URLs: ``relay``."""
