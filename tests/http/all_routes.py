@@ -5,6 +5,7 @@ ROUTES = {
     ("/config", "get"),
     ("/config", "put"),
     ("/restart", "post"),
+    ("/stats", "get"),
     ("/mailboxes", "get"),
     ("/mailboxes", "post"),
     ("/mailboxes/{address}", "delete"),
