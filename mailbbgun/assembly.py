@@ -18,6 +18,7 @@ from mailbbgun.batches.individually import Individually
 from mailbbgun.composing import mime
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.counters.keeping import API, Keeper
+from mailbbgun.counters.requests import RequestCounts
 from mailbbgun.domains import api as domains
 from mailbbgun.domains.dns.look import LIMIT as DNS_SECONDS
 from mailbbgun.domains.dns.look import DomainChecks
@@ -55,6 +56,7 @@ from mailbbgun.preflight import DatabaseCheck, Readiness
 from mailbbgun.recipients.budget import BATCH_SECONDS
 from mailbbgun.routing.ways_out import resolver
 from mailbbgun.runtime import api as runtime
+from mailbbgun.runtime.figures import ServiceFigures
 from mailbbgun.runtime.follow import RuntimeFollower
 from mailbbgun.services import Services
 from mailbbgun.settings.live import LiveSettings
@@ -170,7 +172,8 @@ def assemble(app: Flask, settings: Settings, services: Services, database: Datab
     readers = (ByHand(services), EventWatch(services.db), RunningExports(), failed)
     of_licences = PublicRequests(settings.LICENCE_REQUESTS_PER_MINUTE, settings.api_processes)
     follower = _follower(services, database, store, batcher, authenticator, rates, of_licences)
-    others = (authenticator, rates, tests, hosts, of_licences, follower)
+    figures = (ServiceFigures(services), RequestCounts(services.counters))
+    others = (authenticator, rates, tests, hosts, of_licences, follower, *figures)
     provide(app, services, store, publisher, *doors, *to_slack, *readers, *others, *checks, *signing)
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require, shows_metrics_key(settings), failed.count)
     _take_uploads(app, settings)

@@ -40,7 +40,7 @@ from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import MailBBGunError, QuotaExceeded
 from mailbbgun.core.faults import fault
 from mailbbgun.counters.counters import Counters
-from mailbbgun.counters.families import ACCEPTED
+from mailbbgun.counters.families import ACCEPTED, RECEIVED
 from mailbbgun.database import idempotency
 from mailbbgun.database.db import Database, dialect_of, wait_at_most
 from mailbbgun.database.idempotency import PATIENCE, KeyClaim
@@ -92,7 +92,6 @@ class Store:
         self._counters = counters or Counters()
         self.lock = threading.Lock()
         self._database = database
-        #: Seconds for which an Idempotency-Key is remembered.
         self.remembered = remembered
         # By the id that a quota counts under: the quota that is used up, and midnight in monotonic seconds.
         self._used_up: dict[UUID, tuple[int, float]] = {}
@@ -249,6 +248,8 @@ class Store:
         stored = not_stored.stored(batch)
         for lane, n in Counter([pending.rows.deliveries[0]["lane"] for pending in stored]).items():
             self._counters.add(ACCEPTED, lanes.shown(lane), n=n)
+        if n := sum(bool(pending.rows.message.get("received")) for pending in stored):
+            self._counters.add(RECEIVED, n=n)
         for pending in stored:
             try:
                 pending.after_commit()

@@ -119,7 +119,7 @@ def _of_accounts(owned: Sequence[SMTPAccount], names: Mapping[UUID, str]) -> Ite
 
 
 def _of_reading(entry: AuditEntry, names: Mapping[UUID, str], prefixes: Mapping[UUID, str]) -> Entry:
-    name, account_id = entry.data.get("setting_name"), entry.data.get("account_id")
+    name, account_id = entry.data.get("setting_name") or entry.data.get("name"), entry.data.get("account_id")
     by_key = prefixes.get(entry.key_id, str(entry.key_id)) if entry.key_id else None
     who = {"by_key": by_key, "address": entry.address}
     return _entry(entry.at, entry.action, names[entry.tenant_id], name, account_id, **who)

@@ -7,5 +7,6 @@ Promise: counting takes less than a microsecond, waits for nothing and raises no
 counts of its last second. The counts of a process that has ended are added up in one file, so that sums
 never go back.
 
-Files: ``counters`` has the counts, ``families`` what they are called, ``files`` the folder, ``keeping`` the thread.
+Files: ``counters`` has the counts, ``families`` what they are called, ``files`` the folder, ``keeping`` the thread;
+``requests`` counts answers of the API.
 """

@@ -27,6 +27,21 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 ACCEPTED = Family(
     Type.COUNTER, "mailbbgun_accepted_messages", "Messages that were stored, by the lane of their hints.", ("lane",)
 )
+RECEIVED = Family(
+    Type.COUNTER, "mailbbgun_received_messages", "Those of the accepted messages that other mail servers handed in."
+)
+REQUESTS = Family(
+    Type.COUNTER,
+    "mailbbgun_requests",
+    "Requests that the API has answered: successful, or failed with a status from 400 on.",
+    ("result",),
+)
+LAST_REQUEST = Family(
+    Type.GAUGE,
+    "mailbbgun_last_request_timestamp_seconds",
+    "When each API process last answered a request.",
+    ("process",),
+)
 ATTEMPTS = Family(
     Type.COUNTER,
     "mailbbgun_attempts",
@@ -74,7 +89,8 @@ RETURNED = Family(
 
 #: All families that processes count. Each is in ``GET /metrics``, even before anything was counted.
 FAMILIES = (
-    *(ACCEPTED, ATTEMPTS, RESULTS, RETRIES, FENCED, PHASES, CONNECTIONS_OPENED),
+    *(ACCEPTED, RECEIVED, REQUESTS, LAST_REQUEST),
+    *(ATTEMPTS, RESULTS, RETRIES, FENCED, PHASES, CONNECTIONS_OPENED),
     *(IDLE_CONNECTIONS, SEND_QUEUE, CIRCUITS, WEBHOOKS, RETURNED),
 )
 BY_NAME = {one.name: one for one in FAMILIES}

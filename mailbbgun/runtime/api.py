@@ -13,6 +13,7 @@ from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs
 from mailbbgun.http.provided import provided
 from mailbbgun.runtime import edit, schemas
+from mailbbgun.runtime.figures import ServiceFigures
 from mailbbgun.runtime.follow import RuntimeFollower
 from mailbbgun.services import Services
 from mailbbgun.tenants import audit, grants
@@ -70,6 +71,18 @@ def restart(wanted: Mapping[str, Any]) -> Any:
     with provided(Services).db.write() as session:
         _check_may_change(session)
         return {"of": wanted["of"], "restarts": edit.restart(session, _auditor(session))}
+
+
+@blueprint.route("/stats")
+@blueprint.response(200, schemas.Figures)
+@needs(Scope.ADMIN)
+def stats() -> Any:
+    """Show what the service does
+
+    The figures are up to two seconds old, however often they are asked for. Those of one tenant's mail are at
+    `/statistics`.
+    """
+    return provided(ServiceFigures).found()
 
 
 def _answer(session: Session) -> tuple[Mapping[str, Any], int, Mapping[str, str]]:

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.messages.models import MessageCount
+from mailbbgun.messages.status import PENDING
 from mailbbgun.runtime.models import RuntimeSetting, RuntimeVersion
 
 _V = RuntimeVersion
@@ -60,3 +62,8 @@ def changed(session: Session) -> None:
 def restart_smtpd(session: Session) -> None:
     """Tell every process of the SMTP door to restart."""
     session.execute(update(_V).values(smtpd_restarts=_V.smtpd_restarts + 1))
+
+
+def pending_messages(session: Session) -> int:
+    """Return how many messages of all tenants are pending, by the numbers that triggers keep."""
+    return int(session.scalar(select(func.sum(MessageCount.n)).where(MessageCount.status == PENDING)) or 0)

@@ -57,3 +57,24 @@ class RestartAsked(Schema):
 
     of = fields.String(metadata={"example": SMTPD})
     restarts = fields.Integer(metadata={"description": "How often that was asked for by now, this time included."})
+
+
+class RequestFigures(Schema):
+    """What the API has answered since the service was installed."""
+
+    total = fields.Integer()
+    successful = fields.Integer(metadata={"description": "Answered with a status below 400."})
+    failed = fields.Integer(metadata={"description": "Answered with a status from 400 on."})
+    last_at = Time(allow_none=True, metadata={"description": "When a running process last answered one."})
+
+
+class Figures(Schema):
+    """What the service does. All but `in_queue` is counted by the processes of the machine that answers."""
+
+    accepted = fields.Integer(metadata={"description": "Messages that were accepted, by HTTP and SMTP."})
+    received = fields.Integer(metadata={"description": "Those of them that other mail servers handed in."})
+    sent = fields.Integer(metadata={"description": "Deliveries, one for each recipient, that ended well."})
+    in_queue = fields.Integer(metadata={"description": "Messages that are pending now, of all tenants."})
+    started_at = Time(metadata={"description": "When the API was started. A reload does not count."})
+    uptime_seconds = fields.Integer()
+    requests = fields.Nested(RequestFigures)

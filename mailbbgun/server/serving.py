@@ -22,6 +22,8 @@ from typing import Any
 from mailbbgun.accept.quick import Quick
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.core.net import network_of
+from mailbbgun.counters.counters import Counters
+from mailbbgun.counters.requests import RequestCounts
 from mailbbgun.http.error_responses import INTERNAL_ERROR, BodyLimit
 from mailbbgun.http.provided import EXTENSION
 from mailbbgun.http.refusals import Refusals
@@ -56,6 +58,7 @@ class Serving:
         self._uploads: UploadRoutes | None = provided.get(UploadRoutes)
         self._health = f"{self._worker.script_name}/health"
         self._authenticator: Authenticator | None = provided.get(Authenticator)
+        self._requests: RequestCounts = provided.get(RequestCounts) or RequestCounts(Counters())
         self._threads = RequestThreads(worker.cfg.threads, "request")
         self._strangers, self._newcomers = RequestThreads(STRANGERS, "stranger"), RequestThreads(NEWCOMERS, "newcomer")
         # Other threads, because these wait for the database, or for a key that another process
@@ -105,6 +108,7 @@ class Serving:
 
     def refused(self, connection: ClientConnection, refusal: Refusal) -> None:
         """Log a refusal, within a limit. The access log has it, too, if the whole head had come."""
+        self._requests.note(refusal.status)
         client = connection.client[0] if isinstance(connection.client, tuple) else None
         if refusal.status == 408:
             self._log.debug("Late request from ip=%s: %s", client, refusal.message)
@@ -161,6 +165,7 @@ class Serving:
             except Exception as error:  # noqa: BLE001 - Flask logs it, and makes the response of it
                 self._log.debug("No plain yes: %r", error)
             else:
+                self._requests.note(201)
                 self.clients.send(one.connection, answer, keep_alive=True)
                 return
         self._worker.nr -= 1  # self._count() counts it again
@@ -298,6 +303,7 @@ class Serving:
         try:
             data = exchange.write(body())
         except Refusal as refusal:  # there is no room for a large response
+            self._requests.note(refusal.status)
             self._send_from_thread(exchange.connection, refusal.response(), False)
             return
         except BaseException as error:  # noqa: BLE001 - of one request
@@ -307,6 +313,7 @@ class Serving:
 
     def _note(self, exchange: Exchange) -> bool:
         """Call the access log and gunicorn's hook. Return whether both went well."""
+        self._requests.note(exchange.response.status_code or 500)
         try:
             self._log.access(exchange.response, exchange.request, exchange.environ, datetime.now() - exchange.began)
             self._cfg.post_request(self._worker, exchange.request, exchange.environ, exchange.response)
@@ -317,6 +324,7 @@ class Serving:
 
     def _fail(self, connection: ClientConnection, request: Any, error: BaseException) -> None:
         self._log.error("Error handling request %s %s", request.method, request.uri, exc_info=error)
+        self._requests.note(500)
         code, message = INTERNAL_ERROR
         self._send_from_thread(connection, Refusal(500, message, code=code).response(), False)
 

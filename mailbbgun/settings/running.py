@@ -6,6 +6,7 @@ replaces a dead one, while somebody edits the file, could differ from the others
 If one process cannot start, gunicorn ends all of them.
 """
 
+import time
 from dataclasses import dataclass
 
 from mailbbgun.settings.load import load
@@ -19,6 +20,9 @@ class Running:
     settings: Settings
     database_found: bool  # the database is there and right; if not, each process waits until it is
 
+
+#: When this program began, in seconds since 1970. Processes that are forked later have the time of the first one.
+BEGAN = time.time()
 
 # Module state, because gunicorn passes nothing from its configuration file to the application.
 _kept: list[Running] = []

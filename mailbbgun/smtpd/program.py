@@ -54,18 +54,14 @@ class Program:
         self.settings = settings = replace(given)
         self._services = services = build(settings, installed=True)
         self._database = DatabaseCheck(services, found=found)
-        self._live = LiveSettings(settings, given)
-        self._follower = RuntimeFollower(
-            services.db, self._live, services.outages, ready=lambda: self._database.passed, restart=asked
-        )
+        self._live, self._changed = LiveSettings(settings, given), changed
+        self._follower = RuntimeFollower(services.db, self._live, services.outages, ready=self._found, restart=asked)
         self._follower.look_if_possible()
-        self._changed = changed
         self._store = Store(services.db, settings.IDEMPOTENCY_SECONDS, services.counters)
         self._publisher = Publisher(services.db, services.queue, services.outages)
         self._failed = FailedLogins(services.db)
-        self._rates = Rates(
-            processes=processes, unauthorized=settings.UNAUTHORIZED_PER_MINUTE, redis_url=settings.REDIS_URL
-        )
+        per_minute = settings.UNAUTHORIZED_PER_MINUTE
+        self._rates = Rates(processes=processes, unauthorized=per_minute, redis_url=settings.REDIS_URL)
         self._authenticator = _authenticator(services)
         self._keeper = Keeper(services.counters, settings.counters_folder, SMTPD)
         self.door = Door(
@@ -75,8 +71,11 @@ class Program:
             self._rates,
             options_of(settings, processes=processes, connections=_connections(settings)),
             failed_login=self._failed.count,
-            database_found=lambda: self._database.passed,
+            database_found=self._found,
         )
+
+    def _found(self) -> bool:
+        return self._database.passed
 
     def begin(self) -> None:
         """Begin what is done besides receiving mail."""
@@ -98,10 +97,8 @@ class Program:
 
     def _follow(self, changed: frozenset[str]) -> None:
         settings = self.settings
-        self._store.remembered, self._rates.unauthorized = (
-            settings.IDEMPOTENCY_SECONDS,
-            settings.UNAUTHORIZED_PER_MINUTE,
-        )
+        self._store.remembered = settings.IDEMPOTENCY_SECONDS
+        self._rates.unauthorized = settings.UNAUTHORIZED_PER_MINUTE
         if "RATE_LIMIT_PER_MINUTE" in changed:
             self._authenticator.limit(settings.RATE_LIMIT_PER_MINUTE)
         if not changed.isdisjoint(OF_SMTPD):

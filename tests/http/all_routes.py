@@ -11,6 +11,7 @@ ROUTES = {
     ("/inbound-routes/{route_id}", "get"),
     ("/inbound-routes/{route_id}", "patch"),
     ("/inbound-routes/{route_id}", "delete"),
+    ("/stats", "get"),
     ("/mailboxes", "get"),
     ("/mailboxes", "post"),
     ("/mailboxes/{address}", "delete"),

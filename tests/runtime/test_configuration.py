@@ -1,5 +1,6 @@
 """``/config``: what may be changed while the service runs, by whom, and how soon every process follows."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -8,7 +9,7 @@ import pytest
 from mailbbgun.core.caller import Scope
 from mailbbgun.settings.live import LIVE
 from mailbbgun.settings.settings import Settings
-from tests.flow.service import until
+from tests.flow.service import ROOT, until
 from tests.tenants.conftest import HELLO, Locked, code, locked
 
 __all__ = ["locked"]  # the fixture
@@ -138,3 +139,8 @@ def test_only_an_administrator_of_the_whole_service_may(door: Locked) -> None:
 def test_every_live_setting_is_a_setting() -> None:
     assert len(set(LIVE)) == len(LIVE)
     assert set(LIVE) <= set(Settings.__dataclass_fields__)
+
+
+def test_the_manual_names_every_live_setting() -> None:
+    page = (ROOT / "docs/howto/runtime-configuration.rst").read_text()
+    assert sorted(re.findall(r":setting:`(\w+)`", page.partition("What can be changed")[2])) == sorted(LIVE)
