@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
@@ -61,6 +62,15 @@ def payload(event: LoggedEvent) -> bytes:
     """Return the body of the request about an event."""
     kind = type_of(event.kind, of_message=event.message_id is not None)
     return orjson.dumps({"type": kind, "timestamp": rfc3339(event.at), "data": shown(event)}, default=str)
+
+
+class SharedEvent(LoggedEvent):
+    """An event whose payload is made once, however many endpoints and tries it has."""
+
+    @cached_property
+    def payload(self) -> bytes:
+        """The body of the request about it."""
+        return payload(self)
 
 
 def send(client: HTTPClient, to: Destination, event_id: UUID, body: bytes) -> SentRequest:

@@ -84,8 +84,7 @@ class WebhooksChild:
         except OSError as error:  # no memory, no room for another process
             log.error("webhooks_not_started", extra={"error": str(error), "retry_in": REST[-1]})
             return REST[-1]
-        with contextlib.suppress(OSError):  # it may have ended already
-            os.setpriority(os.PRIO_PROCESS, child.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
+        _yield_to_mail(child)
         try:
             unwanted = self._until_unwanted(child)
         finally:
@@ -119,6 +118,15 @@ class WebhooksChild:
         """End the leases of a child that is dead, so that the next one need not wait for their end."""
         with contextlib.suppress(DatabaseUnavailable), self._services.db.write() as session:
             progress.release(session, owner)
+
+
+def _yield_to_mail(child: "subprocess.Popen[bytes]") -> None:
+    try:
+        os.setpriority(os.PRIO_PROCESS, child.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
+    except ProcessLookupError:  # it has ended already
+        return
+    except OSError as error:  # a filter of system calls
+        log.warning("webhooks_not_niced", extra={"webhooks_pid": child.pid, "error": str(error)})
 
 
 def serve_webhooks(services: Services, owner: UUID) -> int:
