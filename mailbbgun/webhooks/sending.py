@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
@@ -70,6 +71,15 @@ def keys_of(vault: Vault, row: Any, now: datetime) -> tuple[bytes, ...]:
     if row.previous_secret is not None and row.previous_until > now:
         valid.append(row.previous_secret)
     return tuple(key_of(vault.decrypt(one)) for one in valid)
+
+
+class SharedEvent(LoggedEvent):
+    """An event whose payload is made once, however many endpoints and tries it has."""
+
+    @cached_property
+    def payload(self) -> bytes:
+        """The body of the request about it."""
+        return payload(self)
 
 
 def send(client: HTTPClient, to: Destination, event_id: UUID, body: bytes) -> SentRequest:

@@ -36,6 +36,9 @@ LOOK_SECONDS = 1.0
 #: Seconds without an enabled endpoint after which the child is ended.
 UNUSED_SECONDS = 30.0
 
+#: Seconds that the child may take to end.
+ENDING_SECONDS = 30.0
+
 #: Added to our niceness for the child. The kernel still gives it every core that is idle, but where there is none,
 #: mail goes first: an event may wait, and mail must not.
 NICE = 10
@@ -84,13 +87,12 @@ class WebhooksChild:
         except OSError as error:  # no memory, no room for another process
             log.error("webhooks_not_started", extra={"error": str(error), "retry_in": REST[-1]})
             return REST[-1]
-        with contextlib.suppress(OSError):  # it may have ended already
-            os.setpriority(os.PRIO_PROCESS, child.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
+        _yield_to_mail(child)
         try:
             unwanted = self._until_unwanted(child)
         finally:
-            child.terminate()
-            child.wait()  # it ends by itself, soon: see LAST_ANSWERS
+            if _ended(child):
+                self._release(owner)
         if unwanted:
             self._deaths = 0
             return 0.0
@@ -100,11 +102,10 @@ class WebhooksChild:
         self._deaths += 1
         died = {"webhooks_pid": child.pid, "exit_code": child.returncode, "replaced_in": rest}
         log.error("webhooks_died", extra=died)
-        self._release(owner)
         return rest
 
     def _until_unwanted(self, child: "subprocess.Popen[bytes]") -> bool:
-        """Wait until the child is to be ended, or has ended: then return False."""
+        """Wait until the child is to be ended; return False if it has ended by itself."""
         wanted_at = time.monotonic()
         while child.poll() is None:
             if self._stop.wait(LOOK_SECONDS):
@@ -113,12 +114,31 @@ class WebhooksChild:
                 wanted_at = time.monotonic()
             elif time.monotonic() - wanted_at > UNUSED_SECONDS:
                 return True
-        return False
+        return self._stop.is_set()  # systemd may stop both at once
 
     def _release(self, owner: UUID) -> None:
         """End the leases of a child that is dead, so that the next one need not wait for their end."""
         with contextlib.suppress(DatabaseUnavailable), self._services.db.write() as session:
             progress.release(session, owner)
+
+
+def _ended(child: "subprocess.Popen[bytes]") -> int:
+    """Let the child end, and return its exit code. It waits for the last answers, and gives its endpoints back."""
+    child.terminate()
+    try:
+        return child.wait(ENDING_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
+
+
+def _yield_to_mail(child: "subprocess.Popen[bytes]") -> None:
+    try:
+        os.setpriority(os.PRIO_PROCESS, child.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
+    except ProcessLookupError:  # it has ended already
+        return
+    except OSError as error:  # a filter of system calls
+        log.warning("webhooks_not_niced", extra={"webhooks_pid": child.pid, "error": str(error)})
 
 
 def serve_webhooks(services: Services, owner: UUID) -> int:

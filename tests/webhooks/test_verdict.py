@@ -12,7 +12,7 @@ from standardwebhooks.webhooks import Webhook
 from mailbbgun.events.kinds import Kind
 from mailbbgun.events.reading import START, LoggedEvent, Position
 from mailbbgun.outgoing.signing import key_of, new_secret, signature, why_no_secret
-from mailbbgun.webhooks.sending import Destination, SentRequest, payload, type_of, webhook_id
+from mailbbgun.webhooks.sending import Destination, SentRequest, SharedEvent, payload, type_of, webhook_id
 from mailbbgun.webhooks.serving.served import PROBES, Served
 from mailbbgun.webhooks.serving.track import EventState, Item, Track
 from mailbbgun.webhooks.verdict import LONGEST_PAUSE, WebhookVerdict, error, pause_seconds, retry_seconds, verdict
@@ -76,11 +76,11 @@ def test_signatures_are_those_of_the_standard_and_two_secrets_give_two() -> None
     assert type_of(Kind.CIRCUIT_OPENED, of_message=False) == "circuit.opened"
 
 
-def event(number: int) -> LoggedEvent:
+def event(number: int) -> SharedEvent:
     fields: dict[str, Any] = dict.fromkeys(LoggedEvent._fields)
     fields |= {"id": UUID(int=number), "position": Position(number, UUID(int=number)), "tenant_id": UUID(int=1)}
     fields |= {"at": NOW, "kind": Kind.DELIVERED, "final": True, "data": {}, "tags": [], "metadata": {}, "test": False}
-    return LoggedEvent(**fields)
+    return SharedEvent(**fields)
 
 
 def served(events: int) -> Served:

@@ -19,11 +19,13 @@ from mailbbgun.database.leasing import ENDED
 from mailbbgun.database.sql import for_each, id_rows, ids
 from mailbbgun.deliver import workers
 from mailbbgun.events import log
+from mailbbgun.events.filters import NO_FILTERS, EventFilters
 from mailbbgun.events.kinds import Kind
-from mailbbgun.events.reading import LoggedEvent, Position, read
+from mailbbgun.events.reading import LoggedEvent, Position, place_after, read
 from mailbbgun.webhooks.models import ATTEMPTS, ENDPOINTS, REPLAYS, RETRIES
-from mailbbgun.webhooks.sending import SentRequest
+from mailbbgun.webhooks.sending import SentRequest, SharedEvent
 from mailbbgun.webhooks.serving.served import Served
+from mailbbgun.webhooks.serving.track import Track
 from mailbbgun.webhooks.verdict import error, retry_seconds
 
 _E, _R, _P, _A = ENDPOINTS.c, RETRIES.c, REPLAYS.c, ATTEMPTS.c
@@ -31,6 +33,8 @@ _E, _R, _P, _A = ENDPOINTS.c, RETRIES.c, REPLAYS.c, ATTEMPTS.c
 MOST_RETRIES = 20
 #: Rows of the log of attempts that an endpoint has at most, and that one statement deletes.
 MOST_ATTEMPTS, FORGOTTEN = 1000, 1000
+#: Events among which one read looks for those of a replay.
+SEARCHED = 20_000
 
 lines = logging.getLogger("mailbbgun.webhooks")
 
@@ -97,6 +101,21 @@ def event_at(session: Session, tenant_id: UUID, place: Position, *, tests_only: 
     before = Position(place.number, UUID(int=max(0, place.event_id.int - 1)))
     found = read(session, tenant_id, before, 1, until=place, tests_only=tests_only)
     return found[0] if found and found[0].position == place else None
+
+
+def events_after(
+    session: Session, one: Served, track: Track, limit: int
+) -> tuple[Sequence[SharedEvent], Position | None]:
+    """Return up to ``limit`` events behind a place, and the place up to which was looked; None: to the end."""
+    filters, searched = NO_FILTERS, None
+    if track is one.replay and one.replay_times is not None:
+        filters = EventFilters(begin=one.replay_times[0], end=one.replay_times[1])
+        searched = place_after(session, one.tenant_id, track.read_to, SEARCHED)
+        if searched is not None and track.until is not None and searched >= track.until:
+            searched = None
+    until = searched or track.until
+    found = read(session, one.tenant_id, track.read_to, limit, filters=filters, until=until)
+    return [SharedEvent(*event) for event in found], searched
 
 
 def still_ours(session: Session, owner: UUID, changed: Collection[Served]) -> set[UUID]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from mailbbgun.outgoing.http import HTTPClient
-from mailbbgun.webhooks.sending import Destination, SentRequest, payload, send
+from mailbbgun.webhooks.sending import Destination, SentRequest, send
 from mailbbgun.webhooks.serving.served import Served
 from mailbbgun.webhooks.serving.track import Item
 from mailbbgun.webhooks.verdict import WebhookVerdict, verdict
@@ -73,7 +73,7 @@ class Senders:
     def _tried(self, to: Destination, item: Item) -> SentRequest:
         began, now = time.monotonic(), datetime.now(UTC)
         try:
-            return send(self._client, to, item.event.id, payload(item.event))
+            return send(self._client, to, item.event.id, item.event.payload)
         except Exception as error:
             # A bug of ours, or an answer that nobody foresaw: it must not end what sends for all endpoints.
             log.exception("webhook_failed", extra={"endpoint_id": to.endpoint_id, "event_id": item.event.id})

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from random import randrange
 from uuid import UUID
 
-from mailbbgun.events.reading import LoggedEvent
-from mailbbgun.webhooks.sending import Destination, SentRequest, request_id
+from mailbbgun.events.reading import LoggedEvent, Position
+from mailbbgun.webhooks.sending import Destination, SentRequest, SharedEvent, request_id
 from mailbbgun.webhooks.serving.track import EventState, Item, Track
 from mailbbgun.webhooks.verdict import FAILURES, WebhookVerdict, pause_seconds, verdict, why_stopped
 
@@ -84,6 +84,10 @@ class Served:
     def add(self, items: Iterable[Item]) -> None:
         """Let events wait for their turn."""
         self.waiting.extend(items)
+
+    def read(self, track: Track, events: Sequence[SharedEvent], limit: int, searched: Position | None = None) -> None:
+        """Note what a read has found, see :meth:`Track.add`, and let those events wait that are to be sent."""
+        self.add(track.add(events, [self.wants(event) for event in events], limit, searched))
 
     def slots(self, now: datetime) -> int:
         """Return how many more requests may begin now."""

@@ -1,4 +1,4 @@
-"""The thread ``webhooks`` of a worker process: it serves endpoints that it has leased.
+"""The thread ``webhooks`` of the process that sends webhooks: it serves endpoints that it has leased.
 
 It reads the log behind each endpoint's place, gives events to the senders, and writes how far each endpoint is. The
 place moves after the answer. So after a crash some events are sent again, with the ``webhook-id`` they had.
@@ -19,13 +19,13 @@ from sqlalchemy import Row
 
 from mailbbgun.core.errors import DatabaseUnavailable, SecretUnreadable
 from mailbbgun.counters.families import WEBHOOKS
-from mailbbgun.events.filters import NO_FILTERS, EventFilters
-from mailbbgun.events.reading import Position, place_after, read, tenants_with_events_after
+from mailbbgun.events.reading import Position, tenants_with_events_after
 from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.services import Services
-from mailbbgun.webhooks.sending import Destination, keys_of
+from mailbbgun.webhooks.sending import Destination, SharedEvent, keys_of
 from mailbbgun.webhooks.serving import progress
 from mailbbgun.webhooks.serving.alone import LeftAlone
+from mailbbgun.webhooks.serving.recent import RecentEvents
 from mailbbgun.webhooks.serving.senders import MOST, MOST_SLOW, Senders, SendResult, Work
 from mailbbgun.webhooks.serving.served import AT_ONCE, PROBES, EndpointChanges, Served
 from mailbbgun.webhooks.serving.track import Item, Track
@@ -39,8 +39,6 @@ TICK_OF_TENANT = 0.0001
 FLUSH = 0.1
 #: Events of one read; no more are read while so many wait, or are behind one that has no answer yet.
 BATCH, LOW, MOST_BEYOND = 100, 50, 400
-#: Events among which one read looks for those of a replay.
-SEARCHED = 20_000
 #: Most events that one connection gets in a row, and most requests at once of one tenant.
 IN_A_ROW, AT_ONCE_OF_TENANT = 16, 2 * AT_ONCE
 #: Seconds for which an endpoint is leased, at most LEASE_SECONDS, and between two rounds of forgetting.
@@ -52,7 +50,7 @@ log = logging.getLogger("mailbbgun.webhooks")
 
 
 class WebhookServing:
-    """Serves the endpoints that one worker process has leased."""
+    """Serves the endpoints that this process has leased."""
 
     def __init__(self, services: Services, owner: UUID, stop: threading.Event) -> None:
         settings = services.settings
@@ -62,7 +60,7 @@ class WebhookServing:
         self._senders = Senders(self._client, self._results.put)
         self._served: dict[UUID, Served] = {}
         self._lease, self._days = min(LEASE, settings.LEASE_SECONDS), settings.WEBHOOK_DAYS
-        self._alone = LeftAlone()
+        self._alone, self._recent = LeftAlone(), RecentEvents()
         self._next_look = self._next_tick = self._next_fill = self._next_flush = self._next_lease = 0.0
         self._next_forget = 0.0
 
@@ -91,7 +89,7 @@ class WebhookServing:
         except DatabaseUnavailable as error:
             self._services.outages.failed("webhooks", error)
             self._stop.wait(LOOK)
-        except Exception:  # it ends neither the thread nor the worker, which sends mail
+        except Exception:  # it ends neither the thread nor the process, which serves other endpoints, too
             log.exception("webhooks_failed", extra={"retry_in": LOOK})
             self._stop.wait(LOOK)
 
@@ -141,6 +139,7 @@ class WebhookServing:
     def _look(self) -> None:
         """Lease endpoints, note changes of them, and read retries and replays that are due."""
         now = time.monotonic()
+        self._recent.forget()
         with self._db.write() as session:
             if self._served and now >= self._next_lease:
                 progress.prolong(session, self._owner, self._lease)
@@ -207,7 +206,7 @@ class WebhookServing:
         if event is None:  # its retention has ended
             one.changes.ended.add(row.id)
             return
-        one.retrying[row.id] = item = Item(event, place, "retry", row.tries)
+        one.retrying[row.id] = item = Item(SharedEvent(*event), place, "retry", row.tries)
         one.add([item])
 
     def _take_replays(self, rows: Sequence[Row[Any]]) -> None:
@@ -255,16 +254,14 @@ class WebhookServing:
         return more and not self._alone.holds((one.to.endpoint_id, track.cause))
 
     def _read(self, one: Served, track: Track, limit: int) -> None:
-        filters, searched = NO_FILTERS, None
+        if track is one.main and (known := self._recent.after(one.tenant_id, track.read_to, limit)):
+            one.read(track, known.events, known.limit)
+            return
         with self._db.read(one.tenant_id) as session:
-            if track is one.replay and one.replay_times is not None:
-                filters = EventFilters(begin=one.replay_times[0], end=one.replay_times[1])
-                searched = place_after(session, one.tenant_id, track.read_to, SEARCHED)
-                if searched is not None and track.until is not None and searched >= track.until:
-                    searched = None
-            until = searched or track.until
-            events = read(session, one.tenant_id, track.read_to, limit, filters=filters, until=until)
-        one.add(track.add(events, [one.wants(event) for event in events], limit, searched))
+            events, searched = progress.events_after(session, one, track, limit)
+        if track is one.main:
+            self._recent.add(one.tenant_id, track.read_to, events, to_the_end=len(events) < limit)
+        one.read(track, events, limit, searched)
 
     def _dispatch(self) -> None:
         """Give waiting events to the senders: in turns, and not all of them to slow endpoints."""

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from mailbbgun.events.reading import LoggedEvent, Position
+from mailbbgun.events.reading import Position
+from mailbbgun.webhooks.sending import SharedEvent
 
 
 class EventState(Enum):
@@ -21,7 +22,7 @@ class EventState(Enum):
 class Item:
     """An event on its way to an endpoint."""
 
-    event: LoggedEvent
+    event: SharedEvent
     before: Position  # the place of the event that was read before it
     cause: str  # event, retry, replay
     tries: int = 0  # of a retry: how many there were already
@@ -46,7 +47,7 @@ class Track:
         return self.items[0].before if self.items else self.read_to
 
     def add(
-        self, events: Sequence[LoggedEvent], wanted: Sequence[bool], limit: int, searched: Position | None = None
+        self, events: Sequence[SharedEvent], wanted: Sequence[bool], limit: int, searched: Position | None = None
     ) -> list[Item]:
         """Note the events that a read of at most ``limit`` has found; return those that are to be sent.
 
