@@ -61,7 +61,7 @@ class Fuzzing:
     """One run against one door."""
 
     def __init__(self, door: SmtpService, mx_port: int, tls_port: int) -> None:
-        self._door, self._ports = door, {Way.MX: mx_port, Way.TLS: tls_port, Way.NO_TLS: tls_port}
+        self.door, self._ports = door, {Way.MX: mx_port, Way.TLS: tls_port, Way.NO_TLS: tls_port}
         self._context = ssl.create_default_context(cafile=door.ca_file)
         self._sources = itertools.cycle(SOURCES)
         self._lock = threading.Lock()
@@ -105,7 +105,7 @@ class Fuzzing:
     # -- the clients
 
     def _session(self, seed: int) -> None:
-        plan = Grammar(seed, self._door.smtp_key).plan()
+        plan = Grammar(seed, self.door.smtp_key).plan()
         heard = bytearray()
         try:
             with self._connected(plan.way) as link:
@@ -127,7 +127,7 @@ class Fuzzing:
 
     @contextmanager
     def _connected(self, way: Way) -> Iterator[socket.socket]:
-        port = self._ports.get(way, self._door.smtp_port)
+        port = self._ports.get(way, self.door.smtp_port)
         source = (next(self._sources), 0)
         with socket.create_connection(("127.0.0.1", port), HANG_SECONDS, source) as plain:
             if way in (Way.STARTTLS, Way.NO_STARTTLS):
@@ -178,7 +178,7 @@ class Fuzzing:
         while not self._stop.wait(0.1) and not self.faults:
             begin = time.monotonic()
             try:
-                with self._door.smtp() as client:
+                with self.door.smtp() as client:
                     mail = f"From: shop@example.com\r\nSubject: good {len(self.waits)}\r\n\r\nHello\r\n"
                     client.sendmail("shop@example.com", ["ann@example.com"], mail)
             except (OSError, smtplib.SMTPException) as error:
@@ -188,9 +188,9 @@ class Fuzzing:
     def _measure(self) -> None:
         begin = time.monotonic()
         while not self._stop.wait(0.5) and not self.faults:
-            if self._door.processes["smtpd"].poll() is not None:
+            if self.door.processes["smtpd"].poll() is not None:
                 return self._fault("the door has ended")
-            figures = DoorFigures(self._door)
+            figures = DoorFigures(self.door)
             self.times.append(time.monotonic() - begin)
             its = {"memory (MB)": figures.memory / MB, "files": figures.files, "threads": figures.threads}
             self.samples.append({name: float(value) for name, value in its.items()})
@@ -203,9 +203,9 @@ class Fuzzing:
 
     def check(self) -> None:
         """Add what was wrong with the door, and with what it stored."""
-        said = (self._door.var / "smtpd.out").read_text()
+        said = (self.door.var / "smtpd.out").read_text()
         self.faults += [line for line in said.splitlines() if " unexpected" in line or line.startswith("Traceback")]
-        services = build(load(self._door.environment))
+        services = build(load(self.door.environment))
         with services.db.read() as session:
             ids = {one for (one,) in session.query(Message.id)}
             good = session.query(Message).filter(Message.subject.startswith("good ")).count()
