@@ -21,7 +21,7 @@ from tests.deploy.yamls import ROOT, documents
 
 (COMPOSE,) = documents("docker-compose.yml")
 SERVICES: dict[str, Any] = COMPOSE["services"]
-OURS = ("api", "worker", "smtpd", "initdb")
+OURS = ("api", "worker", "smtpd", "mx", "initdb")
 
 
 def test_the_file_is_what_compose_understands() -> None:
@@ -38,7 +38,7 @@ def test_the_file_is_what_compose_understands() -> None:
 
 
 def test_the_services_are_all_there() -> None:
-    assert set(SERVICES) == {"postgres", "rabbitmq", "minio", "initdb", "api", "worker", "smtpd", "catcher"}
+    assert set(SERVICES) == {"postgres", "rabbitmq", "minio", "initdb", "api", "worker", "smtpd", "mx", "catcher"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -75,7 +75,7 @@ def test_no_password_is_written_down() -> None:
 
 
 def test_api_and_worker_wait_for_the_schema() -> None:
-    for name in ("api", "worker", "smtpd"):
+    for name in ("api", "worker", "smtpd", "mx"):
         assert SERVICES[name]["depends_on"]["initdb"] == {"condition": "service_completed_successfully"}
     assert SERVICES["initdb"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
     assert SERVICES["initdb"]["restart"] == "no"
@@ -84,14 +84,22 @@ def test_api_and_worker_wait_for_the_schema() -> None:
 def test_the_doors_are_published_on_loopback_only_and_nothing_else_is() -> None:
     assert SERVICES["api"]["ports"] == ["127.0.0.1:5000:5000"]
     assert SERVICES["smtpd"]["ports"] == ["127.0.0.1:2525:2525"]
-    assert [name for name, service in SERVICES.items() if "ports" in service] == ["api", "smtpd"]
+    assert SERVICES["mx"]["ports"] == ["127.0.0.1:2526:2526"]
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["api", "smtpd", "mx"]
 
 
-def test_the_smtp_door_starts_only_for_those_who_have_a_certificate() -> None:
-    settings = load({key: _interpolated(value) for key, value in SERVICES["smtpd"]["environment"].items()})
+@pytest.mark.parametrize(
+    ("name", "profile", "ports"), [("smtpd", "smtp", (2525, 0, 0)), ("mx", "mx", (0, 0, 2526))], ids=["smtpd", "mx"]
+)
+def test_the_smtp_doors_start_only_for_those_who_have_a_certificate(
+    name: str, profile: str, ports: tuple[int, int, int]
+) -> None:
+    settings = load({key: _interpolated(value) for key, value in SERVICES[name]["environment"].items()})
     check_ports(settings)
+    assert ports == (settings.SMTPD_PORT, settings.SMTPD_TLS_PORT, settings.MX_LISTEN_PORT)
     assert settings.SMTPD_TLS_CERT.startswith("/tls/")
-    assert SERVICES["smtpd"]["profiles"] == ["smtp"]
+    assert SERVICES[name]["profiles"] == [profile]
+    assert SERVICES[name]["healthcheck"]["test"][-1] == "smtpd"
 
 
 def test_journals_outlive_the_container() -> None:
@@ -111,7 +119,7 @@ def test_mail_of_test_keys_finds_the_catcher_and_outlives_its_container() -> Non
 
 
 def test_worker_and_smtp_door_get_the_time_they_need_to_stop() -> None:
-    for name in ("worker", "smtpd"):
+    for name in ("worker", "smtpd", "mx"):
         assert int(SERVICES[name]["stop_grace_period"].rstrip("s")) > Settings().SHUTDOWN_GRACE + 10
 
 
@@ -125,7 +133,7 @@ def test_the_settings_given_are_settings(name: str) -> None:
 
 
 def test_the_doors_ask_for_keys_and_all_have_the_same_encryption_keys() -> None:
-    for name in ("api", "smtpd"):
+    for name in ("api", "smtpd", "mx"):
         assert SERVICES[name]["environment"]["MAILBBGUN_AUTH_REQUIRED"] == "true"
     assert "MAILBBGUN_ALLOW_UNAUTHENTICATED" not in SERVICES["api"]["environment"]
     (given,) = {SERVICES[name]["environment"]["MAILBBGUN_ENCRYPTION_KEYS"] for name in OURS}

@@ -11,10 +11,11 @@ from mailbbgun.settings.settings import Settings
 from tests.deploy.yamls import ROOT, documents
 
 FOLDER = "deploy/kubernetes"
-FILES = ("initdb", "api", "worker", "smtpd", "requeue")
-SMTPD = "SMTP door"  # a second Deployment
+FILES = ("initdb", "api", "worker", "smtpd", "mx", "requeue")
+SMTPD, MX = "SMTP door", "MX port"  # more Deployments
+DOORS = {"smtpd": SMTPD, "mx": MX}
 KINDS: dict[str, Any] = {
-    SMTPD if (document["kind"], name) == ("Deployment", "smtpd") else document["kind"]: document
+    DOORS.get(name, document["kind"]) if document["kind"] == "Deployment" else document["kind"]: document
     for name in FILES
     for document in documents(f"{FOLDER}/{name}.yaml")
 }
@@ -27,7 +28,7 @@ def _pod(kind: str) -> dict[str, Any]:
     return found
 
 
-PODS = {kind: _pod(kind) for kind in ("Deployment", SMTPD, "StatefulSet", "Job", "CronJob")}
+PODS = {kind: _pod(kind) for kind in ("Deployment", SMTPD, MX, "StatefulSet", "Job", "CronJob")}
 
 
 def test_kustomize_names_every_file_but_the_secret() -> None:
@@ -78,11 +79,11 @@ def test_journals_follow_the_worker_to_its_successor() -> None:
 
 
 def test_worker_and_smtp_door_get_the_time_they_need_to_stop() -> None:
-    for kind in ("StatefulSet", SMTPD):
+    for kind in ("StatefulSet", SMTPD, MX):
         assert PODS[kind]["terminationGracePeriodSeconds"] > Settings().SHUTDOWN_GRACE + 10
 
 
-@pytest.mark.parametrize("kind", ["Deployment", SMTPD, "StatefulSet"])
+@pytest.mark.parametrize("kind", ["Deployment", SMTPD, MX, "StatefulSet"])
 def test_long_running_parts_have_probes(kind: str) -> None:
     (container,) = PODS[kind]["containers"]
     assert {"startupProbe", "livenessProbe"} <= set(container)
@@ -102,13 +103,21 @@ def test_the_api_asks_for_keys() -> None:
     assert "MAILBBGUN_ALLOW_UNAUTHENTICATED" not in given
 
 
-def test_the_smtp_door_has_the_settings_that_it_needs_and_a_certificate() -> None:
-    (container,) = PODS[SMTPD]["containers"]
+@pytest.mark.parametrize("name", DOORS)
+def test_the_smtp_doors_have_the_settings_that_they_need_and_a_certificate(name: str) -> None:
+    (container,) = PODS[DOORS[name]]["containers"]
     settings = load({one["name"]: one["value"] for one in container["env"]})
     check_ports(settings)
     (mounted,) = [one["mountPath"] for one in container["volumeMounts"] if one["name"] == "tls"]
     assert {str(Path(file).parent) for file in (settings.SMTPD_TLS_CERT, settings.SMTPD_TLS_KEY)} == {mounted}
     assert settings.AUTH_REQUIRED
+    opened = {"smtpd": settings.SMTPD_PORT, "mx": settings.MX_LISTEN_PORT}
+    (port,) = container["ports"]
+    assert opened == {one: port["containerPort"] if one == name else 0 for one in DOORS}
+    assert container["livenessProbe"]["exec"]["command"] == ["python", "deploy/healthcheck.py", "smtpd"]
+    (service,) = (one for one in documents(f"{FOLDER}/{name}.yaml") if one["kind"] == "Service")
+    assert [one["targetPort"] for one in service["spec"]["ports"]] == [port["name"]]
+    assert "type" not in service["spec"], "it is opened to others by whoever knows what that means"
 
 
 @pytest.mark.parametrize("kind", PODS)

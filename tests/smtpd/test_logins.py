@@ -158,6 +158,27 @@ def test_mail_is_taken_over_starttls_and_nothing_that_was_said_before_counts(tls
     assert b"with ESMTPSA;" in bytes(last(tls).raw)
 
 
+def test_a_client_that_sends_much_right_behind_its_handshake_is_answered(tls, authority):
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with Talk(tls.port) as talk:
+        talk.say(b"EHLO a")
+        talk.say(b"STARTTLS")
+        link = trusting(authority).wrap_bio(incoming, outgoing, server_hostname="localhost")
+        while True:
+            try:
+                link.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                talk.send(outgoing.read())
+                incoming.write(talk.link.recv(65_536))
+        envelope = b"MAIL FROM:<shop@example.com>\r\nRCPT TO:<ann@example.com>\r\nDATA\r\n"
+        link.write(b"EHLO a\r\nAUTH PLAIN " + plain(tls.key()) + b"\r\n" + envelope)
+        link.write(MAIL + b"long text\r\n" * 15_000 + b".\r\nQUIT\r\n")
+        talk.send(outgoing.read())  # the end of the handshake and all commands at once
+        assert talk.closed()
+    assert last(tls).size > 150_000
+
+
 def test_what_comes_behind_starttls_in_the_clear_closes_the_connection(tls):
     with Talk(tls.port) as talk:
         talk.send(b"EHLO a\r\nSTARTTLS\r\nNOOP\r\n")

@@ -45,6 +45,7 @@ class DoorConnection(asyncio.Protocol):
         self._room = True
         self._task: asyncio.Task[None] | None = None  # kept here, or it might be collected
         self._busy = self._gone = self._skipping = self._stopping = self._reads_not = False
+        self._handshaking = False
         self._errors = self._commands = 0
 
     @property
@@ -125,12 +126,12 @@ class DoorConnection(asyncio.Protocol):
                 self._read_message(self._reader)
             elif not self._read_line():
                 break
-        if self._gone:
+        if self._gone or self._handshaking:  # then the transport is being replaced; this one must not be paused
             return
         self._flush()
         if len(self._buffer) > AHEAD:
             self._transport.pause_reading()
-        elif self._port is not DoorPort.TLS or self._session.peer.secure:
+        else:
             self._transport.resume_reading()
 
     def _read_line(self) -> bool:
@@ -275,6 +276,7 @@ class DoorConnection(asyncio.Protocol):
         self._begin(self._start_tls(greets=False))
 
     async def _start_tls(self, *, greets: bool) -> None:
+        self._handshaking = True
         certificate = self._parts.certificate
         assert certificate is not None  # without one, STARTTLS is not offered
         try:
@@ -296,7 +298,7 @@ class DoorConnection(asyncio.Protocol):
             self._transport.abort()
             self.connection_lost(None)
             return
-        self._transport = transport
+        self._transport, self._handshaking = transport, False
         self._session.secured()
         self._go_on()
         if greets:
