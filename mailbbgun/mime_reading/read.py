@@ -72,14 +72,14 @@ def _beginning(part: Part) -> Part:
     return replace(part, end=min(part.end, part.start + 4 * SEARCHED_BYTES))
 
 
-class Content(NamedTuple):
+class AttachmentContent(NamedTuple):
     """An attachment with its bytes."""
 
     attachment: ReadAttachment
     data: bytes
 
 
-def content(raw: bytes, index: int) -> Content | None:
+def content(raw: bytes, index: int) -> AttachmentContent | None:
     """Return an attachment of a mail by its index; None if there is none."""
     raw, problems = _with_lines(raw), Problems()
     sorted_ = shown(parts(raw, problems))
@@ -87,7 +87,7 @@ def content(raw: bytes, index: int) -> Content | None:
         return None
     part = sorted_.files[index]
     attachment = _file(raw, part, index, _charset(sorted_.text + sorted_.html), problems)
-    return Content(attachment, _octets(raw, part, problems))
+    return AttachmentContent(attachment, _octets(raw, part, problems))
 
 
 def _with_lines(raw: bytes) -> bytes:

@@ -19,7 +19,7 @@ from mailbbgun.smtpd.logins import Logins
 from mailbbgun.smtpd.options import DoorOptions
 from mailbbgun.smtpd.parts import DoorParts
 from mailbbgun.smtpd.registry import LOOK_SECONDS, DoorRegistry
-from mailbbgun.smtpd.taking.incoming import Incoming
+from mailbbgun.smtpd.taking.incoming import MailReceiver
 from mailbbgun.smtpd.taking.storing import Storing
 from mailbbgun.smtpd.taking.submissions import Submissions
 from mailbbgun.smtpd.taking.verifying import MailVerifier
@@ -73,14 +73,14 @@ class Door:
         self._servers: dict[str, asyncio.Server] = {}
         self._looking: asyncio.Task[None] | None = None
 
-    def _incoming(self, services: Services, domains: LocalDomains, refusals: Refusals) -> Incoming | None:
+    def _incoming(self, services: Services, domains: LocalDomains, refusals: Refusals) -> MailReceiver | None:
         """Return what takes mail at the MX port, if there is one."""
         if self._options.mx_port is None:
             return None
         settings, database = services.settings, services.db
         self._verifier = MailVerifier(settings, services.scanner)
         reports = Reports(database, ReturnPaths(database, services.vault, settings), services.counters)
-        return Incoming(settings, database, domains, reports, self._storing, self._verifier, refusals)
+        return MailReceiver(settings, database, domains, reports, self._storing, self._verifier, refusals)
 
     async def start(self) -> None:
         """Listen. Raises ``OSError`` that names the address."""

@@ -13,7 +13,7 @@ from mailbbgun.events.reading import Position
 from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.services import Services
 from mailbbgun.webhooks import edit, repo
-from mailbbgun.webhooks.sending import TIMEOUT, Destination, SentRequest, payload, request_id, send, test_payload
+from mailbbgun.webhooks.sending import TIMEOUT, SentRequest, WebhookTarget, payload, request_id, send, test_payload
 from mailbbgun.webhooks.serving.progress import attempt, event_at
 from mailbbgun.webhooks.signing import keys_of
 from mailbbgun.webhooks.verdict import WebhookVerdict, verdict
@@ -60,7 +60,7 @@ class ByHand:
         self._client.close()
 
     def _sent(self, row: repo.Found, event_id: UUID, body: bytes) -> SentRequest:
-        to = Destination(row.id, row.url, keys_of(self._services.vault, row, datetime.now(UTC)))
+        to = WebhookTarget(row.id, row.url, keys_of(self._services.vault, row, datetime.now(UTC)))
         with self._place():
             return send(self._client, to, event_id, body)
 

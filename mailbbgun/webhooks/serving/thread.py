@@ -23,7 +23,7 @@ from mailbbgun.events.filters import NO_FILTERS, EventFilters
 from mailbbgun.events.reading import Position, place_after, read, tenants_with_events_after
 from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.services import Services
-from mailbbgun.webhooks.sending import Destination
+from mailbbgun.webhooks.sending import WebhookTarget
 from mailbbgun.webhooks.serving import progress
 from mailbbgun.webhooks.serving.alone import LeftAlone
 from mailbbgun.webhooks.serving.senders import MOST, MOST_SLOW, Senders, SendResult, Work
@@ -188,7 +188,7 @@ class WebhookServing:
 
     def _take(self, row: Row[Any]) -> None:
         try:
-            to = Destination(row.id, row.url, keys_of(self._services.vault, row, datetime.now(UTC)))
+            to = WebhookTarget(row.id, row.url, keys_of(self._services.vault, row, datetime.now(UTC)))
         except SecretUnreadable as error:
             log.warning("webhook_unreadable", extra={"endpoint_id": row.id, "error": str(error)})
             return
