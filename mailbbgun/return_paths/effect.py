@@ -38,6 +38,10 @@ class ReportEffect:
     counters: Counters
 
     @property
+    def gate(self) -> None:
+        """It may be applied in any case."""
+
+    @property
     def changes(self) -> Sequence[UUID]:
         """The deliveries that the report is about."""
         return self.delivery_ids

@@ -101,3 +101,24 @@ def test_mail_of_another_server_is_kept_byte_for_byte_and_is_told_from_what_was_
     assert came in listed
     assert came not in {one["id"] for one in service.get("/messages?received=false&limit=1000")["messages"]}
     assert service.taken() == []
+
+
+def test_messages_that_come_together_do_not_exceed_a_quota_together(service):
+    add_domain(service, "quota.test")
+    add_mailbox(service, "ann@quota.test", quota_messages=1)
+    sent = service.post(to=["ann+1@quota.test", "ann+2@quota.test"])["id"]
+    found = until(lambda: all((one := service.message(sent))["deliveries"][n]["attempts"] for n in (0, 1)) and one)
+    kept, waiting = sorted(found["deliveries"], key=lambda one: one["status"])
+    assert (kept["status"], waiting["status"], waiting["cause"]) == ("DELIVERED", "PENDING", "mailbox_full")
+    assert "4.2.2" in waiting["last_reply"] or "full" in waiting["last_reply"]
+    mailbox = f"{service.url}/mailboxes/ann@quota.test"
+    (mail,) = mail_for(service, kept["address"])
+    assert mail_for(service, waiting["address"]) == []
+    its = service.http.get(mailbox).json()
+    assert (its["messages"], its["size"]) == (1, mail["size"])
+    assert service.http.delete(f"{mailbox}/messages/{mail['id']}").status_code == 204
+    its = service.http.get(mailbox).json()
+    assert (its["messages"], its["size"]) == (0, 0)
+    assert service.http.post(f"{service.url}/messages/{sent}/retry").status_code == 200
+    service.ended(sent, "DELIVERED")
+    assert len(mail_for(service, waiting["address"])) == 1

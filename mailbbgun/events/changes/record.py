@@ -35,7 +35,7 @@ from mailbbgun.database.compiled import CompiledStatement, InSession, Rows, Stat
 from mailbbgun.database.db import Database, UTCDateTime, db_now, dialect_of
 from mailbbgun.database.sql import among, for_each, id_rows, ids, recordset, rows
 from mailbbgun.events import log
-from mailbbgun.events.changes.effects import applied
+from mailbbgun.events.changes.effects import applied, refused
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery
 from mailbbgun.messages.repo import of_test_messages
@@ -69,6 +69,7 @@ class Result(NamedTuple):
     data: Mapping[str, Any] | None = None  # more for the event: phase, host, enhanced code…
     key_id: UUID | None = None  # the message's API key, for the log
     effect: Effect | None = None  # what its delivery here changes, in the same transaction
+    otherwise: "Result | None" = None  # is written in its place if its effect may not be applied
 
 
 _FLAGS = ("counted", "attempted", "unknown", "crashed", "released")
@@ -120,6 +121,8 @@ def _write(statements: Statements, owner: UUID, ended: Sequence[Result], before_
     if not ended:
         return _Written([], [], [])
     dialect = statements.dialect
+    if over := refused(statements, [(place, one.effect) for place, one in enumerate(ended) if one.effect]):
+        ended = [one.otherwise or one if place in over else one for place, one in enumerate(ended)]
     events = [_event_of(result, result.kind) if result.kind else None for result in ended]
     given = {
         "owner": owner,

@@ -14,7 +14,8 @@ from mailbbgun.database.db import Database
 from mailbbgun.database.idempotency import KeyClaim
 from mailbbgun.domains.local import LocalDomains
 from mailbbgun.http.refusals import Refusals
-from mailbbgun.mailboxes.resolve import FULL, NOT_LOCAL, TOO_LARGE, resolve
+from mailbbgun.mailboxes.quota import FULL, TOO_LARGE
+from mailbbgun.mailboxes.resolve import NOT_LOCAL, resolve
 from mailbbgun.return_paths.receive import NO_SUCH, Reports
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp.reply import Reply
