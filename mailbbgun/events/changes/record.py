@@ -72,6 +72,7 @@ class Result(NamedTuple):
     otherwise: "Result | None" = None  # is written in its place if its effect may not be applied
 
 
+_GIVEN = ("status", "reason", "code", "reply", "wait", "hinted")
 _FLAGS = ("counted", "attempted", "unknown", "crashed", "released")
 _COLUMNS: dict[str, TypeEngine[Any]] = {
     "id": Uuid(),
@@ -327,12 +328,7 @@ def _record(place: int, result: Result, event: Mapping[str, Any] | None) -> dict
         "place": place,
         "id": result.delivery_id.hex,
         "attempt": result.claim_number,
-        "status": result.status,
-        "reason": result.reason,
-        "code": result.code,
-        "reply": result.reply,
-        "wait": result.wait,
-        "hinted": result.hinted,
+        **{name: getattr(result, name) for name in _GIVEN},
         **{name: 1 for name in _FLAGS if getattr(result, name)},
     }
     if event:
