@@ -12,7 +12,15 @@ from sqlalchemy.orm import Session
 from mailbbgun.core.errors import NotFound
 from mailbbgun.database.db import dialect_of
 from mailbbgun.database.deadline import at_most
-from mailbbgun.mailboxes.models import INBOX, MAILBOX_MESSAGES, MAILBOXES, MailboxContent, MailboxMessage, MailboxWords
+from mailbbgun.mailboxes.models import (
+    INBOX,
+    MAILBOX_MESSAGES,
+    MAILBOXES,
+    LocalMailbox,
+    MailboxContent,
+    MailboxMessage,
+    MailboxWords,
+)
 from mailbbgun.mailboxes.store import trace
 from mailbbgun.mailboxes.words import have_words
 from mailbbgun.messages.find import LIST_SECONDS
@@ -73,6 +81,17 @@ def mail(session: Session, tenant_id: UUID, mailbox: UUID, mail_id: UUID) -> Mai
     if found is None:
         raise NotFound("There is no such mail in the mailbox.")
     return found
+
+
+def brought_by(
+    session: Session, tenant_id: UUID, deliveries: Collection[UUID]
+) -> Mapping[UUID, tuple[UUID, str, str, datetime]]:
+    """Return, by delivery, the id, address, folder and time of the mail that it brought into a tenant's mailbox."""
+    mail, its = MailboxMessage, LocalMailbox
+    columns = (mail.delivery_id, mail.id, its.address, mail.folder, mail.received_at)
+    theirs = (mail.tenant_id == tenant_id, its.tenant_id == tenant_id, mail.delivery_id.in_(deliveries))
+    rows = session.execute(select(*columns).join(its, its.id == mail.mailbox_id).where(*theirs))
+    return {delivery: (mail_id, address, folder, since) for delivery, mail_id, address, folder, since in rows}
 
 
 def raw(session: Session, one: MailboxMessage) -> bytes:

@@ -231,7 +231,10 @@ class DeliveryShape(Schema):
 
     id = fields.UUID()
     address = fields.String()
-    kind = fields.String(validate=validate.OneOf(["to", "cc", "bcc"]))
+    kind = fields.String(
+        validate=validate.OneOf(["to", "cc", "bcc"]),
+        metadata={"description": "The field that names the recipient; bcc: none does."},
+    )
     status = fields.String(validate=validate.OneOf(STATUSES))
     reason = fields.String(allow_none=True, metadata={"description": "Why it ended as ERROR."})
     attempts = fields.Integer(

@@ -84,6 +84,10 @@ def test_a_message_of_the_api_to_a_local_recipient_is_in_the_mailbox_and_others_
     found = service.get("/mailboxes/ann@api.test/messages?search=HELLO")["messages"]
     assert [one["id"] for one in found] == [str(mail["id"])]
     assert service.copies() == {"far@elsewhere.test": 1}
+    told = {one["address"]: one["text"] for one in service.get(f"/messages/{sent}/explain")["deliveries"]}
+    assert told["Ann@api.test"].startswith("It is in the mailbox ann@api.test, in the folder INBOX, since 20")
+    assert told["nobody@api.test"].startswith("It was refused here")
+    assert told["far@elsewhere.test"].startswith("The next server took it")
 
 
 def test_mail_of_another_server_is_kept_byte_for_byte_and_is_told_from_what_was_sent(service):
@@ -122,3 +126,18 @@ def test_messages_that_come_together_do_not_exceed_a_quota_together(service):
     assert service.http.post(f"{service.url}/messages/{sent}/retry").status_code == 200
     service.ended(sent, "DELIVERED")
     assert len(mail_for(service, waiting["address"])) == 1
+
+
+def test_received_mail_shows_how_its_header_names_each_recipient(service):
+    add_domain(service, "named.test")
+    mime = (
+        b"From: zoe@far.test\r\nTo: =?utf-8?q?=3Ceve=40named.test=3E?= <Ann@NAMED.test>, team: bob@named.test;\r\n"
+        b"Cc: bob@named.test, (x) carl@named.test, eve\r\n\r\nhi\r\n"
+    )
+    came = receive(service, *(f"{one}@named.test" for one in ("Ann", "bob", "carl", "eve")), mime=mime)
+    found = service.message(came)
+    assert (found["to"], found["cc"], found["bcc"]) == (
+        ["Ann@named.test", "bob@named.test"],
+        ["carl@named.test"],
+        ["eve@named.test"],
+    )
