@@ -23,7 +23,7 @@ from mailbbgun.composing.contents import File
 from mailbbgun.composing.mime import one_line
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import FileRefused, InvalidInput, TooLarge
-from mailbbgun.safety.examine import Judged
+from mailbbgun.safety.examine import SafeFile
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
 
@@ -217,7 +217,7 @@ def _at(place: int) -> Iterator[None]:
         raise
 
 
-def _file(sha256: str, size: int, judged: Judged, given: Given, attachment_id: UUID | None = None) -> File:
+def _file(sha256: str, size: int, judged: SafeFile, given: Given, attachment_id: UUID | None = None) -> File:
     filename, kind = judged.filename, declared(judged.content_type) or "application/octet-stream"
     return File(
         sha256=sha256,

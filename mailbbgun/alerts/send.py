@@ -58,7 +58,7 @@ class _NotYet(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class AlertDoor:
     """The way into accept for mails about alerts, as every door has one."""
 
     acceptor: Acceptor
@@ -66,7 +66,7 @@ class Door:
     publisher: Publisher
 
     @classmethod
-    def of(cls, services: Services) -> "Door":
+    def of(cls, services: Services) -> "AlertDoor":
         """Make a door for this process."""
         store = Store(services.db, services.settings.IDEMPOTENCY_SECONDS)
         publisher = Publisher(services.db, services.queue, services.outages)
@@ -85,7 +85,7 @@ class Sender:
     def __init__(self, services: Services, stopped: Callable[[], bool]) -> None:
         settings = services.settings
         self._services, self._stopped = services, stopped
-        self._door = Door.of(services)
+        self._door = AlertDoor.of(services)
         self._http = HTTPClient.permitting(settings.ALLOW_PRIVATE_HOSTS)
         self._slack_door = SlackDoor(settings, services.db, self._door.acceptor)
         self._ways: dict[str, Callable[[Alert, Notice], UUID | None]] = {

@@ -16,8 +16,8 @@ from mailbbgun.attachments.schemas import (
     AttachmentShape,
     Presign,
     Presigned,
-    Received,
     SignedUpload,
+    UploadedFiles,
 )
 from mailbbgun.attachments.signing import Signing
 from mailbbgun.core.caller import Scope
@@ -83,7 +83,7 @@ def index(filters: dict[str, Any]) -> Any:
 @blueprint.route("/attachments", methods=["POST"])
 @blueprint.doc(requestBody=FORM)
 @blueprint.arguments(Repeatable, location="headers")
-@blueprint.response(201, Received, headers=REPLAYED)
+@blueprint.response(201, UploadedFiles, headers=REPLAYED)
 @blueprint.alt_response(400, description="A file has no name, or the form is malformed. Nothing is stored.")
 @blueprint.alt_response(413, description="A file is larger than MAX_FILE_SIZE, or there are too many.")
 @blueprint.alt_response(415, description="The body is no multipart/form-data, or has a Content-Encoding.")

@@ -21,7 +21,7 @@ from mailbbgun.attachments.store import StoredFile
 from mailbbgun.blobs.base import BLOCK
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import FileRefused, ScannerUnavailable, VirusFound
-from mailbbgun.safety.examine import Examination, Judged, Rules
+from mailbbgun.safety.examine import Examination, Rules, SafeFile
 from mailbbgun.safety.mail_files import MailFile, files_in
 from mailbbgun.safety.names import extension, safe_name
 from mailbbgun.safety.scanner import Scanner, ScannerTurns
@@ -85,7 +85,7 @@ class Inspector:
 
     def take(
         self, who: Caller, blocks: Iterable[bytes], filename: str, declared: str, *, most: int, size: int | None
-    ) -> tuple[StoredFile, Judged]:
+    ) -> tuple[StoredFile, SafeFile]:
         """Store a caller's upload like :func:`store.take`, and judge it.
 
         Raises what :func:`store.take` raises, :class:`FileRefused`, :class:`VirusFound`, and
@@ -101,7 +101,7 @@ class Inspector:
             self._scan(tenant_id, {stored.sha256: judged.filename})
         return stored, judged
 
-    def named(self, who: Caller, files: Collection[FoundFile]) -> list[Judged]:
+    def named(self, who: Caller, files: Collection[FoundFile]) -> list[SafeFile]:
         """Judge the files that a caller's message names; return the name and type under which each is sent.
 
         A content is read for this if it is not known yet under this extension, as after an upload straight
@@ -128,7 +128,7 @@ class Inspector:
             with self._telling(who, WHOLE_MAIL, hashlib.sha256(mime).hexdigest(), len(mime)):
                 self._scan_mail(self._scanner, who.tenant_id, mime)
 
-    def _examined(self, file: MailFile) -> Judged:
+    def _examined(self, file: MailFile) -> SafeFile:
         examination = Examination()
         for block in _blocks(file.content):
             examination.look(block)
@@ -165,10 +165,10 @@ class Inspector:
                 self._tell(who, RefusedFile(filename, sha256, size, error.code, str(error)))
             raise
 
-    def _judged(self, tenant_id: UUID, file: FoundFile) -> Judged:
+    def _judged(self, tenant_id: UUID, file: FoundFile) -> SafeFile:
         name, declared = safe_name(file.filename), file.content_type or ""
         if known := self._judgements.type_of(tenant_id, file.sha256, name, declared):
-            return Judged(name, known)
+            return SafeFile(name, known)
         examination = Examination()
         for block in self._content(tenant_id, file.object_id, file.sha256, file.size):
             examination.look(block)

@@ -17,7 +17,7 @@ from mailbbgun.database import idempotency
 from mailbbgun.http.bad_input import name_of, shown
 from mailbbgun.http.error_responses import INVALID
 from mailbbgun.http.uploads.form import UploadedForm
-from mailbbgun.safety.examine import Judged
+from mailbbgun.safety.examine import SafeFile
 from mailbbgun.services import Services
 
 #: The field of a form that has a file to store.
@@ -63,7 +63,7 @@ class ReceivedForm:
         if wrong:
             raise InvalidInput(INVALID, fields=wrong)
 
-    def store(self, inspector: Inspector, who: Caller, *, most: int) -> list[tuple[StoredFile, Judged]]:
+    def store(self, inspector: Inspector, who: Caller, *, most: int) -> list[tuple[StoredFile, SafeFile]]:
         """Store the contents of the files, and judge them. Each is durable when this returns, for an hour.
 
         Raises what :meth:`Inspector.take` raises.

@@ -85,7 +85,7 @@ class Attachments(Schema):
     count = fields.Integer(metadata={"description": "How many match in all."})
 
 
-class Received(Schema):
+class UploadedFiles(Schema):
     """The files of an upload, in their order."""
 
     attachments = fields.List(fields.Nested(AttachmentShape))

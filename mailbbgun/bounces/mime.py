@@ -38,7 +38,7 @@ _BAD_CODECS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_esca
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LeafPart:
     """A part that is no multipart. ``text`` is decoded; of an attached mail it is the mail as it stands."""
 
     content_type: str
@@ -52,13 +52,13 @@ class Mail:
 
     headers: dict[str, list[str]]
     content_type: str
-    parts: list[Part] = field(default_factory=list)
+    parts: list[LeafPart] = field(default_factory=list)
 
     def first(self, name: str) -> str:
         """Return a header field's value, decoded; empty if there is none."""
         return decoded(next(iter(self.headers.get(name, ())), ""))
 
-    def of_type(self, *types: str) -> Iterator[Part]:
+    def of_type(self, *types: str) -> Iterator[LeafPart]:
         """Yield the parts of these types."""
         return (part for part in self.parts if part.content_type in types)
 
@@ -69,7 +69,7 @@ def parse(raw: bytes) -> Mail:
     if text.startswith("From "):  # as in a mailbox file
         text = text.partition("\n")[2]
     headers, body = split_header(text)
-    parts: list[Part] = []
+    parts: list[LeafPart] = []
     content_type, _ = _type_of(headers)
     _collect(headers, body, parts, MOST_LEVELS)
     return Mail(headers, content_type, parts)
@@ -83,7 +83,7 @@ def forwarded(mail: Mail, quoted: str) -> Iterator[Mail]:
     start = next((at for at, line in enumerate(lines, 1) if _ANNOUNCES.match(line[:200])), len(lines))
     if text := "\n".join(_QUOTE.sub("", line) for line in lines[start:]).strip():
         headers, _ = split_header(text.encode("utf-8", "replace").decode("latin-1"))
-        yield Mail(headers, "text/plain", [Part("text/plain", headers, text.partition("\n\n")[2])])
+        yield Mail(headers, "text/plain", [LeafPart("text/plain", headers, text.partition("\n\n")[2])])
 
 
 def split_header(text: str) -> tuple[dict[str, list[str]], str]:
@@ -164,7 +164,7 @@ def _parameter(message: Message, name: str) -> str:
     return value if isinstance(value, str) else str(value[2]) if value else ""
 
 
-def _collect(headers: dict[str, list[str]], body: str, parts: list[Part], levels: int) -> None:
+def _collect(headers: dict[str, list[str]], body: str, parts: list[LeafPart], levels: int) -> None:
     """Add the parts of an entity, in order."""
     if len(parts) >= MOST_PARTS:
         return
@@ -177,7 +177,7 @@ def _collect(headers: dict[str, list[str]], body: str, parts: list[Part], levels
                 return
         return
     parts.append(
-        Part(content_type, headers, _decoded_body(headers, body, content_type, _parameter(message, "charset")))
+        LeafPart(content_type, headers, _decoded_body(headers, body, content_type, _parameter(message, "charset")))
     )
 
 

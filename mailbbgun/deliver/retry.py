@@ -78,6 +78,8 @@ def judge(
             if where := posted(reply.text):  # in Slack: a later message may go in its thread
                 data |= {"channel": where.channel, "ts": where.ts}
             more: dict[str, Any] = {"complained": complained, "effect": effect, "data": data}
+            if effect is not None and effect.gate is not None:
+                more["otherwise"] = judge(effect.gate.refusal, claim, policy, told, left=left)
             return _result(claim, Kind.DELIVERED, DELIVERED, reply, counted=True, **more)
         case Bounced():
             return _result(claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=data)

@@ -90,7 +90,7 @@ def show(domain: str) -> Any:
 
 
 @blueprint.route("/domains/<string:domain>", methods=["PATCH"])
-@blueprint.arguments(schemas.Change)
+@blueprint.arguments(schemas.DomainChange)
 @blueprint.response(200, schemas.DomainDetails)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(409, description="It is local to another tenant.")

@@ -31,7 +31,7 @@ class NewDomain(Schema):
     policy = fields.String(load_default="none", validate=validate.OneOf(POLICIES), metadata=_POLICY)
 
 
-class Change(Schema):
+class DomainChange(Schema):
     """The body of a request to change a sending domain."""
 
     local = fields.Boolean(truthy={True}, falsy={False}, metadata=_LOCAL)

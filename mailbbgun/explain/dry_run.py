@@ -21,7 +21,7 @@ from mailbbgun.explain.authentication import authentication
 from mailbbgun.explain.facts import ACCOUNTS, CATCHER, LOCAL, MX, Way
 from mailbbgun.explain.ways import ways_of
 from mailbbgun.queues.lanes import lane_of
-from mailbbgun.safety.examine import Examination, Judged, Rules
+from mailbbgun.safety.examine import Examination, Rules, SafeFile
 from mailbbgun.safety.names import safe_name
 from mailbbgun.services import Services
 from mailbbgun.suppressions.check import TenantRecipient, suppressed
@@ -39,7 +39,7 @@ class DryInspector(Inspector):
 
     def take(
         self, who: Caller, blocks: Iterable[bytes], filename: str, declared: str, *, most: int, size: int | None
-    ) -> tuple[StoredFile, Judged]:
+    ) -> tuple[StoredFile, SafeFile]:
         """Read and judge a file. Raises :class:`TooLarge`, :class:`FileRefused`."""
         examination = Examination()
         measured = store.measure(examination.watch(blocks), who.tenant_id, most=most, name=safe_name(filename))

@@ -1,20 +1,21 @@
 """The verb: explain where a message is. The HTTP API and the command line both use it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
 
 from mailbbgun.core.addresses import in_mailbox
-from mailbbgun.database.db import db_now
+from mailbbgun.database.db import Database, db_now
 from mailbbgun.deliver.workers import Seen, registered
 from mailbbgun.events import causes
 from mailbbgun.events import repo as events
 from mailbbgun.events.kinds import Kind
-from mailbbgun.explain.facts import DeliveryFacts, LastEvent
+from mailbbgun.explain.facts import DeliveryFacts, KeptMail, LastEvent
 from mailbbgun.explain.reasons import explained
 from mailbbgun.explain.ways import Ways, tenant_is_suspended, ways_of
+from mailbbgun.mailbox_messages.repo import brought_by
 from mailbbgun.messages.models import Delivery
 from mailbbgun.services import Services
 
@@ -49,14 +50,22 @@ def explain(services: Services, tenant_id: UUID, message_id: UUID, *, tests_only
         "useful_until": message["useful_until"],
     }
     last = _last(found)
+    kept = {} if message["test"] else _kept(database, tenant_id, [one.id for one in message["deliveries"]])
     deliveries = []
     for one in message["deliveries"]:
-        told_before = shared | {"cause": message["causes"].get(one.id, {}).get("cause")}
+        cause = message["causes"].get(one.id, {}).get("cause")
+        told_before = shared | {"cause": cause, "kept": kept.get(one.id)}
         facts = _facts(one, ways, in_mailbox(message["sender"]), workers, last.get(one.address), told_before)
         first, *others = explained(facts)
         told = {name: getattr(first, name) for name in ("code", "text", "next", "next_at")}
         deliveries.append({"id": one.id, "address": one.address, "status": one.status, **told, "also": others})
     return {"id": message_id, "status": message["status"], "deliveries": deliveries}
+
+
+def _kept(database: Database, tenant_id: UUID, ids: Sequence[UUID]) -> dict[UUID, KeptMail]:
+    """Return, by delivery, the mail in the tenant's own mailboxes. Where others keep theirs, they alone may know."""
+    with database.read(tenant_id) as session:
+        return {one: KeptMail(*its) for one, its in brought_by(session, tenant_id, ids).items()}
 
 
 def _last(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from mailbbgun.messages.status import PENDING
@@ -59,6 +60,15 @@ class LastEvent:
     account: str | None = None
 
 
+class KeptMail(NamedTuple):
+    """Where a delivered mail is: in a mailbox of its tenant."""
+
+    id: UUID
+    address: str
+    folder: str
+    since: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFacts:
     """All that decides where a delivery is. ``now`` is by the database's clock."""
@@ -84,6 +94,8 @@ class DeliveryFacts:
     last: LastEvent | None = None
     duplicate_of: str | None = None
     cause: str | None = None  # what the last reply means: a key of bounces.causes.CAUSES, or the operator's
+
+    kept: KeptMail | None = None
 
     @property
     def due(self) -> bool:

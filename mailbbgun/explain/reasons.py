@@ -81,6 +81,12 @@ _ENDED = {
 }
 
 
+_REFUSED_HERE = (
+    "It was refused here, by the mailboxes of this server{because}: {reply}",
+    "GET /mailboxes lists the mailboxes. Once the cause is gone, " + _RETRY,
+)
+
+
 def explained(facts: DeliveryFacts) -> list[Because]:
     """Return why a delivery is where it is: the cause that counts first, then others that will hold it up, too."""
     if facts.status != PENDING:
@@ -91,16 +97,27 @@ def explained(facts: DeliveryFacts) -> list[Because]:
 def _ended(facts: DeliveryFacts) -> Because:
     at = f" at {rfc3339(facts.finished_at)}" if facts.finished_at else ""
     if facts.status == DELIVERED:
-        text = f"The next server took it{at}: {facts.reply or 'it said nothing more'}"
-        return Because(Code.DELIVERED.value, text, "Nothing: that server is responsible for it now.")
+        return Because(Code.DELIVERED.value, *_delivered(facts, at))
     if facts.status == CANCELLED:
         return Because(Code.CANCELLED.value, f"Somebody cancelled it{at}.", _NOBODY)
     reason = Reason(facts.reason or Reason.EXPIRED.value)
-    text, after = _ENDED[reason]
+    text, after = _REFUSED_HERE if reason is Reason.BOUNCED and facts.way.kind == LOCAL else _ENDED[reason]
     because, advice = means(facts.cause)
     reply = facts.reply or "nothing more is known"
     said = text.format(reply=reply, duplicate=facts.duplicate_of or "before", because=because)
     return Because(reason.value, said, after.replace("{advice}", advice or "Read the reply."))
+
+
+def _delivered(facts: DeliveryFacts, at: str) -> tuple[str, str]:
+    """Return who or what has the mail now, and what comes next."""
+    if (kept := facts.kept) is not None:
+        text = f"It is in the mailbox {kept.address}, in the folder {kept.folder}, since {rfc3339(kept.since)}."
+        return text, f"GET /mailboxes/{kept.address}/messages/{kept.id} shows it."
+    if facts.way.kind == LOCAL:
+        text = f"It was delivered on this server{at}: {facts.reply or 'nothing more is known'}"
+        return text, "Nothing: it is in no mailbox of yours. If it was, it has been deleted there."
+    text = f"The next server took it{at}: {facts.reply or 'it said nothing more'}"
+    return text, "Nothing: that server is responsible for it now."
 
 
 def _pending(facts: DeliveryFacts) -> Iterator[Because]:

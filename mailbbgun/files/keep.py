@@ -16,7 +16,7 @@ from mailbbgun.core.errors import Conflict, InvalidInput
 from mailbbgun.database.db import Database
 from mailbbgun.files import names, repo
 from mailbbgun.files.models import NamedFile
-from mailbbgun.safety.examine import Judged
+from mailbbgun.safety.examine import SafeFile
 from mailbbgun.safety.names import safe_name
 from mailbbgun.services import Services
 
@@ -96,7 +96,7 @@ def taken(name: str) -> Conflict:
     return Conflict(f"There is another file called {name!r}; choose another name, or say replace=true.")
 
 
-def _in(folder: str, content: StoredFile, judged: Judged) -> _NewFile:
+def _in(folder: str, content: StoredFile, judged: SafeFile) -> _NewFile:
     return _NewFile(names.in_folder(folder, judged.filename), content, judged.content_type)
 
 

@@ -14,6 +14,7 @@ from mailbbgun.inbound_routes.plan import Header
 from mailbbgun.inbound_routes.recipients import NO_ROOM, InboundRecipients, Intent
 from mailbbgun.mailboxes.models import QUARANTINE_FIELD
 from mailbbgun.mailboxes.resolve import UNKNOWN
+from mailbbgun.mailboxes.store import Stored
 from mailbbgun.mime_reading.read import fields_of
 from mailbbgun.relays.local import Destination
 from mailbbgun.relays.posting.relay import post_address
@@ -72,6 +73,7 @@ class RoutedMail:
             stored = self._mailboxes.deliver(replace(envelope, recipients=(recipient,)))[recipient]
             if not isinstance(stored, Delivered):  # it was just deleted, or filled
                 return stored
+            assert isinstance(stored.effect, Stored)
             effect = stored.effect
         told = _told(intent, forwards, forbidden if plan.forwards else None)
         return Delivered(Reply(250, "2.1.5", told[:LONGEST_REPLY]), effect=RoutedEffect(recipient, new, effect))

@@ -13,10 +13,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from mailbbgun.database.compiled import CompiledStatement, Statements, StatementStep
 from mailbbgun.database.db import db_now
+from mailbbgun.mailboxes.quota import QuotaGate
+from mailbbgun.mailboxes.store import Stored
 from mailbbgun.messages.models import DELIVERIES
 from mailbbgun.messages.status import PENDING
 from mailbbgun.messages.storing import COUNTERS
-from mailbbgun.smtp.outcome import DeliveryIds, Effect
+from mailbbgun.smtp.outcome import DeliveryIds
 
 
 class RoutedKind(StrEnum):
@@ -43,7 +45,24 @@ class RoutedEffect:
 
     recipient: str
     new: Sequence[NewDelivery]
-    own: Effect | None = None
+    own: Stored | None = None
+
+    @property
+    def gate(self) -> QuotaGate | None:
+        """The quota of the recipient's mailbox. If it has no room, the routes wait, too."""
+        return self.own.gate if self.own else None
+
+    @property
+    def mailbox_id(self) -> UUID:
+        """The recipient's mailbox, for the gate."""
+        assert self.own is not None
+        return self.own.mailbox_id
+
+    @property
+    def octets(self) -> int:
+        """The octets of the mail, for the gate."""
+        assert self.own is not None
+        return self.own.octets
 
     @property
     def changes(self) -> Sequence[UUID]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mailbbgun.mime_reading.mail import ReadMail
-from mailbbgun.mime_reading.read import Content
+from mailbbgun.mime_reading.read import AttachmentContent
 from mailbbgun.outgoing.multipart import Form, FormFile, encoded
 
 #: Header fields that the form also has as fields of their own.
@@ -24,7 +24,7 @@ class PostedMail(NamedTuple):
     recipient: str
     mail_from: str
     mail: ReadMail
-    files: Sequence[Content]
+    files: Sequence[AttachmentContent]
 
 
 def as_json(posted: PostedMail, identifier: str, at: str) -> bytes:

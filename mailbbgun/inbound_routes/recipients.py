@@ -8,7 +8,8 @@ from mailbbgun.database.db import Database
 from mailbbgun.domains.local import LocalDomain, LocalDomains
 from mailbbgun.inbound_routes import repo
 from mailbbgun.inbound_routes.plan import Header, Plan, RouteRule, planned
-from mailbbgun.mailboxes.resolve import FULL, NOT_LOCAL, TOO_LARGE, UNKNOWN, FoundMailbox, resolve
+from mailbbgun.mailboxes.quota import FULL, TOO_LARGE
+from mailbbgun.mailboxes.resolve import NOT_LOCAL, UNKNOWN, FoundMailbox, resolve
 from mailbbgun.smtp.reply import Reply
 
 #: Why a mail has no room.

@@ -12,7 +12,15 @@ from sqlalchemy.orm import Session
 from mailbbgun.core.errors import NotFound
 from mailbbgun.database.db import dialect_of
 from mailbbgun.database.deadline import at_most
-from mailbbgun.mailboxes.models import INBOX, MAILBOX_MESSAGES, MailboxContent, MailboxMessage, MailboxWords
+from mailbbgun.mailboxes.models import (
+    INBOX,
+    MAILBOX_MESSAGES,
+    MAILBOXES,
+    LocalMailbox,
+    MailboxContent,
+    MailboxMessage,
+    MailboxWords,
+)
 from mailbbgun.mailboxes.store import trace
 from mailbbgun.mailboxes.words import have_words
 from mailbbgun.messages.find import LIST_SECONDS
@@ -75,6 +83,17 @@ def mail(session: Session, tenant_id: UUID, mailbox: UUID, mail_id: UUID) -> Mai
     return found
 
 
+def brought_by(
+    session: Session, tenant_id: UUID, deliveries: Collection[UUID]
+) -> Mapping[UUID, tuple[UUID, str, str, datetime]]:
+    """Return, by delivery, the id, address, folder and time of the mail that it brought into a tenant's mailbox."""
+    mail, its = MailboxMessage, LocalMailbox
+    columns = (mail.delivery_id, mail.id, its.address, mail.folder, mail.received_at)
+    theirs = (mail.tenant_id == tenant_id, its.tenant_id == tenant_id, mail.delivery_id.in_(deliveries))
+    rows = session.execute(select(*columns).join(its, its.id == mail.mailbox_id).where(*theirs))
+    return {delivery: (mail_id, address, folder, since) for delivery, mail_id, address, folder, since in rows}
+
+
 def raw(session: Session, one: MailboxMessage) -> bytes:
     """Return the bytes of a mail: the fields that its delivery added, and what was sent."""
     its = (MailboxContent.tenant_id == one.tenant_id, MailboxContent.id == one.content_id)
@@ -92,8 +111,13 @@ def change(session: Session, one: MailboxMessage, values: Mapping[str, Any]) -> 
 
 def remove(session: Session, one: MailboxMessage) -> None:
     """Delete a mail. Its bytes go later, unless another mailbox has them."""
-    mails = MAILBOX_MESSAGES.c
-    session.execute(delete(MAILBOX_MESSAGES).where(mails.tenant_id == one.tenant_id, mails.id == one.id))
+    mails, its = MAILBOX_MESSAGES.c, MAILBOXES.c
+    of = (its.tenant_id == one.tenant_id, its.id == one.mailbox_id)
+    session.execute(select(its.id).where(*of).with_for_update(key_share=True))
+    gone = delete(MAILBOX_MESSAGES).where(mails.tenant_id == one.tenant_id, mails.id == one.id).returning(mails.size)
+    if (size := session.scalar(gone)) is not None:
+        less = {"used_messages": its.used_messages - 1, "used_bytes": its.used_bytes - size}
+        session.execute(update(MAILBOXES).where(*of).values(**less))
 
 
 def folders(session: Session, tenant_id: UUID, mailbox: UUID) -> list[FolderCount]:

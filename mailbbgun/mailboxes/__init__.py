@@ -5,6 +5,6 @@ Promises: a mail is in the mailbox exactly once, since it is stored in the trans
 delivery's result; who has no mailbox, or a full one, is refused by the same rule at the door and later.
 
 Files: ``models`` has the tables. ``resolve`` finds the mailbox of an address; ``store`` is the
-destination that keeps mail in it, with the ``words`` that it is searched by. ``maildir`` is a folder
-of files that is durable and deletes its oldest mail: the catcher's.
+destination that keeps mail in it, within its ``quota`` and with the ``words`` to search it by.
+``maildir`` is a folder of files that is durable and deletes its oldest mail: the catcher's.
 """

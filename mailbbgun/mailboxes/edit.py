@@ -79,12 +79,12 @@ def domain_of(text: str) -> str:
 def shapes(session: Session, tenant_id: UUID, found: Sequence[LocalMailbox]) -> list[dict[str, Any]]:
     """Return mailboxes in the form that ``schemas.MailboxShape`` takes."""
     ids = [one.id for one in found]
-    aliases, used = repo.aliases(session, tenant_id, ids), repo.used(session, tenant_id, ids)
+    aliases = repo.aliases(session, tenant_id, ids)
     names = ("id", "address", "quota_bytes", "quota_messages", "created_at")
     return [
         {name: getattr(one, name) for name in names}
         | {"catch_all": one.catch_all_for is not None, "aliases": aliases.get(one.id, [])}
-        | dict(zip(("messages", "size"), used.get(one.id, (0, 0)), strict=True))
+        | {"messages": one.used_messages, "size": one.used_bytes}
         for one in found
     ]
 

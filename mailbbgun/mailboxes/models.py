@@ -37,6 +37,9 @@ class LocalMailbox(Owned, Base):
     #: Bytes and messages that it takes, at most. Null: no limit.
     quota_bytes: Mapped[int | None] = mapped_column(BigInteger)
     quota_messages: Mapped[int | None] = mapped_column(Integer)
+    #: What is in it. Whoever changes that locks this row first.
+    used_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    used_messages: Mapped[int] = mapped_column(Integer, server_default="0")
     #: The domain whose unknown addresses it takes the mail of, too. Null: of none.
     catch_all_for: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
@@ -95,8 +98,6 @@ class MailboxMessage(Owned, Base):
     __table_args__ = (
         Index("uq_mailbox_messages_delivery_id", "delivery_id", unique=True),
         Index("ix_mailbox_messages_mailbox_id_folder_id", "mailbox_id", "folder", "id"),
-        # For quotas, by the index alone.
-        Index("ix_mailbox_messages_mailbox_id_size", "mailbox_id", "size"),
         Index("ix_mailbox_messages_content_id", "content_id"),
     )
 

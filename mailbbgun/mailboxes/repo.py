@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Table, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.mailboxes.models import ALIASES, MAILBOX_MESSAGES, MAILBOXES, LocalMailbox, MailboxAlias, MailboxMessage
+from mailbbgun.mailboxes.models import ALIASES, MAILBOX_MESSAGES, MAILBOXES, LocalMailbox, MailboxAlias
 
 
 def page(
@@ -60,14 +60,6 @@ def aliases(session: Session, tenant_id: UUID, ids: Collection[UUID]) -> Mapping
     for mailbox_id, address in session.execute(statement):
         found[mailbox_id].append(address)
     return found
-
-
-def used(session: Session, tenant_id: UUID, ids: Collection[UUID]) -> Mapping[UUID, tuple[int, int]]:
-    """Return how many messages, and how many octets, mailboxes have; those without mail are left out."""
-    its = (MailboxMessage.tenant_id == tenant_id, MailboxMessage.mailbox_id.in_(ids))
-    sums = select(MailboxMessage.mailbox_id, func.count(), func.sum(MailboxMessage.size)).where(*its)
-    rows = session.execute(sums.group_by(MailboxMessage.mailbox_id))
-    return {one: (number, int(octets)) for one, number, octets in rows}
 
 
 def change(session: Session, tenant_id: UUID, mailbox_id: UUID, values: Mapping[str, Any]) -> None:

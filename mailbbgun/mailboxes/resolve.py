@@ -1,7 +1,7 @@
 """Finds the mailbox of an address at a local domain: for doors at RCPT, and for the relay that delivers here."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select
@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.database.db import Database
 from mailbbgun.domains.local import LocalDomains
-from mailbbgun.mailboxes import repo
 from mailbbgun.mailboxes.models import LocalMailbox, MailboxAlias
+from mailbbgun.mailboxes.quota import Room
 from mailbbgun.smtp.reply import Reply
 
 #: Addresses of one statement, at most.
@@ -18,8 +18,6 @@ BATCH = 500
 
 UNKNOWN = Reply(550, "5.1.1", "there is no such mailbox here")
 NOT_LOCAL = Reply(550, "5.7.1", "relaying denied: the domain is not local")
-FULL = Reply(452, "4.2.2", "the mailbox is full")
-TOO_LARGE = Reply(552, "5.3.4", "the mail is larger than the mailbox")
 
 
 class FoundMailbox(NamedTuple):
@@ -28,8 +26,7 @@ class FoundMailbox(NamedTuple):
     id: UUID
     tenant_id: UUID
     address: str
-    quota_bytes: int | None
-    quota_messages: int | None
+    room: Room
 
 
 def resolve(
@@ -73,45 +70,31 @@ def _of_tenant(
     for one in recipients:
         mailbox = next((known[name] for name in names(one) if name in known), None)
         found[one] = mailbox or catching.get(one.rpartition("@")[2].lower()) or UNKNOWN
-    its = {one.id: one for one in found.values() if isinstance(one, FoundMailbox)}
-    refused = _refused(session, tenant_id, its, size)
-    return {one: refused.get(its.id, its) if isinstance(its, FoundMailbox) else its for one, its in found.items()}
+    return {one: its.room.refusal(size) or its if isinstance(its, FoundMailbox) else its for one, its in found.items()}
 
 
 _FOUND = (
     *(LocalMailbox.id, LocalMailbox.tenant_id, LocalMailbox.address),
-    *(LocalMailbox.quota_bytes, LocalMailbox.quota_messages),
+    *(LocalMailbox.used_messages, LocalMailbox.used_bytes),
+    *(LocalMailbox.quota_messages, LocalMailbox.quota_bytes),
 )
+
+
+def _of_row(row: Sequence[Any]) -> FoundMailbox:
+    identifier, tenant_id, address, *its = row
+    return FoundMailbox(identifier, tenant_id, address, Room(*its))
 
 
 def _by_name(session: Session, tenant_id: UUID, wanted: Collection[str]) -> dict[str, FoundMailbox]:
     """Return mailboxes by their own addresses and by their aliases."""
     its = (LocalMailbox.tenant_id == tenant_id, LocalMailbox.address.in_(wanted))
-    own = {row.address: FoundMailbox._make(row) for row in session.execute(select(*_FOUND).where(*its))}
+    own = {row.address: _of_row(row) for row in session.execute(select(*_FOUND).where(*its))}
     aliases = select(MailboxAlias.address, *_FOUND).join(LocalMailbox, MailboxAlias.mailbox_id == LocalMailbox.id)
     named = (MailboxAlias.tenant_id == tenant_id, LocalMailbox.tenant_id == tenant_id, MailboxAlias.address.in_(wanted))
-    return {name: FoundMailbox._make(row) for name, *row in session.execute(aliases.where(*named))} | own
+    return {name: _of_row(row) for name, *row in session.execute(aliases.where(*named))} | own
 
 
 def _catch_alls(session: Session, tenant_id: UUID, domains: Collection[str]) -> dict[str, FoundMailbox]:
     its = (LocalMailbox.tenant_id == tenant_id, LocalMailbox.catch_all_for.in_(domains))
     rows = session.execute(select(LocalMailbox.catch_all_for, *_FOUND).where(*its))
-    return {str(name): FoundMailbox._make(row) for name, *row in rows}
-
-
-def _refused(session: Session, tenant_id: UUID, mailboxes: Mapping[UUID, FoundMailbox], size: int) -> dict[UUID, Reply]:
-    """Return the replies of mailboxes that have no room for one more mail."""
-    limited = [one for one in mailboxes.values() if one.quota_bytes is not None or one.quota_messages is not None]
-    if not limited:
-        return {}
-    used = repo.used(session, tenant_id, [one.id for one in limited])
-    refused = {}
-    for one in limited:
-        count, octets = used.get(one.id, (0, 0))
-        if one.quota_bytes is not None and size > one.quota_bytes:
-            refused[one.id] = TOO_LARGE
-        elif (one.quota_bytes is not None and octets + max(size, 1) > one.quota_bytes) or (
-            one.quota_messages is not None and count >= one.quota_messages
-        ):
-            refused[one.id] = FULL
-    return refused
+    return {str(name): _of_row(row) for name, *row in rows}

@@ -26,6 +26,7 @@ from mailbbgun.mailboxes.models import (
     QUARANTINE,
     QUARANTINE_FIELD,
 )
+from mailbbgun.mailboxes.quota import QuotaGate, counting
 from mailbbgun.mailboxes.resolve import FoundMailbox, resolve
 from mailbbgun.mailboxes.words import words_of
 from mailbbgun.mime_reading.read import searchable
@@ -47,6 +48,8 @@ _GIVEN = (
     *("message_id_header", "size", "has_attachments", "folder"),
 )
 
+_GATE = QuotaGate()
+
 _QUARANTINED = f"{QUARANTINE_FIELD}:".encode()
 
 
@@ -57,15 +60,17 @@ def trace(mail_from: str, rcpt_to: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The effect of a delivery: a mail is in a mailbox.
+    """The effect of a delivery: a mail is in a mailbox, and is counted there.
 
     ``content`` is the row of its bytes, with its words, if that is not stored yet. Deliveries that share it may name it
-    several times.
+    several times. ``octets``: those of the mail, without the trace of its delivery.
     """
 
     mailbox_id: UUID
     mail: Mapping[str, Any]
     content: Mapping[str, Any] | None
+    octets: int
+    gate: QuotaGate = _GATE
 
     @property
     def changes(self) -> Sequence[UUID]:
@@ -80,10 +85,9 @@ class Stored:
     def steps(self, statements: Statements, delivery: DeliveryIds) -> Sequence[StatementStep]:
         """Return the statements that store the mail. A mailbox that was just deleted gets none."""
         its = {"delivery_id": delivery.delivery_id, "message_id": delivery.message_id, "mailbox": self.mailbox_id}
-        step = StatementStep(_mail(statements.dialect), [{**self.mail, **its}])
-        if self.content is None:
-            return [step]
-        return [*_content(statements.dialect, self.content), step]
+        values = [{**self.mail, **its}]
+        steps = [StatementStep(counting(), values), StatementStep(_mail(statements.dialect), values)]
+        return steps if self.content is None else [*_content(statements.dialect, self.content), *steps]
 
 
 class MailboxStore:
@@ -122,7 +126,7 @@ class MailboxStore:
                 its = envelope.deliveries[one]
                 folder, again = about["folder"], envelope.repeated
                 maildirs.write(self._root, mailbox.address, folder, its, pieces, repeated=again)
-            outcomes[one] = Delivered(STORED, effect=Stored(mailbox.id, mail, content))
+            outcomes[one] = Delivered(STORED, effect=Stored(mailbox.id, mail, content, len(raw)))
         return outcomes
 
     def _content(self, tenant_id: UUID, delivery_id: UUID, raw: bytes) -> tuple[UUID, Mapping[str, Any] | None]:

@@ -233,7 +233,10 @@ class DeliveryShape(Schema):
     address = fields.String()
     kind = fields.String(
         validate=validate.OneOf(["to", "cc", "bcc", "fwd", "web"]),
-        metadata={"description": "fwd and web: an inbound route forwards or posts it."},
+        metadata={
+            "description": "The field that names the recipient; bcc: none does. "
+            "fwd and web: an inbound route forwards or posts it."
+        },
     )
     status = fields.String(validate=validate.OneOf(STATUSES))
     reason = fields.String(allow_none=True, metadata={"description": "Why it ended as ERROR."})

@@ -72,20 +72,20 @@ def _beginning(part: Part) -> Part:
     return replace(part, end=min(part.end, part.start + 4 * SEARCHED_BYTES))
 
 
-class Content(NamedTuple):
+class AttachmentContent(NamedTuple):
     """An attachment with its bytes."""
 
     attachment: ReadAttachment
     data: bytes
 
 
-def contents(raw: bytes) -> list[Content]:
+def contents(raw: bytes) -> list[AttachmentContent]:
     """Return all attachments of a mail. Together they are not larger than it."""
     raw, problems = _with_lines(raw), Problems()
     sorted_ = shown(parts(raw, problems))
     charset = _charset(sorted_.text + sorted_.html)
     return [
-        Content(_file(raw, part, index, charset, problems), _octets(raw, part, problems))
+        AttachmentContent(_file(raw, part, index, charset, problems), _octets(raw, part, problems))
         for index, part in enumerate(sorted_.files)
     ]
 
@@ -96,7 +96,7 @@ def fields_of(raw: bytes) -> list[tuple[str, str]]:
     return [(field_text(name), field_text(value)) for name, value in found]
 
 
-def content(raw: bytes, index: int) -> Content | None:
+def content(raw: bytes, index: int) -> AttachmentContent | None:
     """Return an attachment of a mail by its index; None if there is none."""
     raw, problems = _with_lines(raw), Problems()
     sorted_ = shown(parts(raw, problems))
@@ -104,7 +104,7 @@ def content(raw: bytes, index: int) -> Content | None:
         return None
     part = sorted_.files[index]
     attachment = _file(raw, part, index, _charset(sorted_.text + sorted_.html), problems)
-    return Content(attachment, _octets(raw, part, problems))
+    return AttachmentContent(attachment, _octets(raw, part, problems))
 
 
 def _with_lines(raw: bytes) -> bytes:

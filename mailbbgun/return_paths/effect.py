@@ -12,7 +12,7 @@ from mailbbgun.database.compiled import Statements, StatementStep
 from mailbbgun.events import log
 from mailbbgun.events.changes.record import summing
 from mailbbgun.return_paths import repo
-from mailbbgun.return_paths.judge import Decision, decided
+from mailbbgun.return_paths.judge import ReportedChange, decided
 from mailbbgun.return_paths.repo import ReturnedDelivery
 from mailbbgun.smtp.outcome import DeliveryIds
 from mailbbgun.suppressions.repo import Entry, suppressing
@@ -36,6 +36,10 @@ class ReportEffect:
     delivery_ids: Sequence[UUID]
     proved: bool
     counters: Counters
+
+    @property
+    def gate(self) -> None:
+        """It may be applied in any case."""
 
     @property
     def changes(self) -> Sequence[UUID]:
@@ -62,7 +66,9 @@ class ReportEffect:
         return ()
 
 
-def _steps(dialect: str, one: ReturnedDelivery, decision: Decision, report: DeliveryIds) -> Sequence[StatementStep]:
+def _steps(
+    dialect: str, one: ReturnedDelivery, decision: ReportedChange, report: DeliveryIds
+) -> Sequence[StatementStep]:
     kept = str(report.message_id) if report.tenant_id == one.tenant_id else None
     event = log.event(one.tenant_id, one.message_id, one.id, decision.kind, {**decision.data, "report_id": kept})
     # Before the commit: nothing is told of it here. If it fails, the repeat tells it once more.

@@ -36,7 +36,7 @@ class Happened(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ReportedChange:
     """What a report changes.
 
     ``ends``: the delivery becomes ERROR, bounced. ``suppress``: the reason to suppress its recipient for, if any.
@@ -50,7 +50,7 @@ class Decision:
 
 def decided(
     report: Report, address: str, status: str, happened: Collection[Happened], *, proved: bool
-) -> Decision | None:
+) -> ReportedChange | None:
     """Return what a report about a delivery to ``address`` changes; None: nothing.
 
     ``status`` is the delivery's, and ``happened`` are its events.
@@ -70,7 +70,7 @@ def decided(
         suppress = COMPLAINED
     elif proved and report.kind is ReportKind.FAILURE and about is not None and _lasts(about):
         suppress = BOUNCED
-    return Decision(kind, data, ends=kind is Kind.BOUNCED, suppress=suppress)
+    return ReportedChange(kind, data, ends=kind is Kind.BOUNCED, suppress=suppress)
 
 
 def about_whom(recipients: Sequence[FailedRecipient], address: str) -> FailedRecipient | None:

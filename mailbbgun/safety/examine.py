@@ -49,7 +49,7 @@ class Rules:
         )
 
 
-class Judged(NamedTuple):
+class SafeFile(NamedTuple):
     """A file that may be sent: its safe name, and its media type."""
 
     filename: str
@@ -87,7 +87,7 @@ class Examination:
         while self._kept - len(self._tail[0]) >= archives.TAIL:
             self._kept -= len(self._tail.popleft())
 
-    def judge(self, filename: str, declared: str, rules: Rules) -> Judged:
+    def judge(self, filename: str, declared: str, rules: Rules) -> SafeFile:
         """Judge the file, whose last block has passed. ``declared``: the media type its sender says.
 
         Raises :class:`FileRefused`, which says what is wrong.
@@ -110,7 +110,7 @@ class Examination:
             raise FileRefused(f"{name!r} has macros, which are not accepted. Send it without them, or as a PDF.")
         if found is formats.ZIP:
             _refuse_archive(name, self.size, listed, rules)
-        return Judged(name, _media_type(name, suffix, expected, declared))
+        return SafeFile(name, _media_type(name, suffix, expected, declared))
 
     def _agree(self, expected: Format | None, found: Format | None) -> bool:
         """Return whether a file whose extension says ``expected`` may be of the format ``found``.

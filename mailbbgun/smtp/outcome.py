@@ -6,10 +6,10 @@ the enhanced code disagrees. Only a 5xx about *this mail* makes it bounce.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from mailbbgun.database.compiled import Statements, StatementStep
@@ -63,6 +63,10 @@ class Effect(Protocol):
     """
 
     @property
+    def gate(self) -> "Gate | None":
+        """Decides whether it may be applied; None: it may in any case."""
+
+    @property
     def changes(self) -> Sequence[UUID]:
         """The ids of other deliveries that it changes. They are locked when ``steps`` is called."""
 
@@ -76,6 +80,23 @@ class Effect(Protocol):
         They are executed last in the transaction, after the result and its event. ``statements`` can
         be asked what must be known first. No values may make them fail: that would stop the results
         of others, which share the transaction.
+        """
+
+
+class Gate(Protocol):
+    """Decides in a transaction which of its effects may be applied, such as by a quota.
+
+    It is one object for all effects that it decides on together.
+    """
+
+    @property
+    def refusal(self) -> "Deferred":
+        """The outcome of a delivery whose effect may not be applied."""
+
+    def refused(self, statements: Statements, effects: Sequence[Any]) -> Collection[int]:
+        """Return the places of the effects that may not be applied.
+
+        It is called first in the transaction, and locks what the decision rests on.
         """
 
 

@@ -25,7 +25,7 @@ from mailbbgun.smtpd.logins import Logins
 from mailbbgun.smtpd.options import DoorOptions
 from mailbbgun.smtpd.parts import DoorParts
 from mailbbgun.smtpd.registry import LOOK_SECONDS, DoorRegistry
-from mailbbgun.smtpd.taking.incoming import Incoming
+from mailbbgun.smtpd.taking.incoming import MailReceiver
 from mailbbgun.smtpd.taking.storing import Storing
 from mailbbgun.smtpd.taking.submissions import Submissions
 from mailbbgun.smtpd.taking.verifying import MailVerifier
@@ -82,7 +82,7 @@ class Door:
         self._looking: asyncio.Task[None] | None = None
         self._until = math.inf  # when the last clients are closed, while the door closes; the loop's time
 
-    def _incoming(self, services: Services, domains: LocalDomains, refusals: Refusals) -> Incoming | None:
+    def _incoming(self, services: Services, domains: LocalDomains, refusals: Refusals) -> MailReceiver | None:
         """Return what takes mail at the MX port, if there is one."""
         if self._options.mx_port is None:
             return None
@@ -90,7 +90,7 @@ class Door:
         self._verifier = MailVerifier(settings, services.scanner)
         reports = Reports(database, ReturnPaths(database, services.vault, settings), services.counters)
         inbound = InboundRecipients(database, domains)
-        return Incoming(settings, domains, inbound, reports, self._storing, self._verifier, refusals)
+        return MailReceiver(settings, domains, inbound, reports, self._storing, self._verifier, refusals)
 
     async def start(self, listening: Mapping[tuple[str, int], Sequence[socket.socket]] = NONE_LISTENS) -> None:
         """Listen, where possible by sockets that are ``listening`` (:meth:`sockets` of another door).

@@ -12,7 +12,7 @@ LONGEST_HEADER, MOST_FIELDS = 262_144, 1000
 _BLOCK = 262_144
 
 
-class Digest:
+class BodyDigest:
     """The SHA-256 of a body in one canonical form, and the octets of that form."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class SignedMessage:
         self.header = raw[:end]
         #: Where the body begins.
         self.body_at = min(end + 2, len(raw))
-        self._digests: dict[bytes, Digest] = {}
+        self._digests: dict[bytes, BodyDigest] = {}
 
     @property
     def is_too_large(self) -> bool:
@@ -51,10 +51,10 @@ class SignedMessage:
         folded = self.header.count(b"\n ") + self.header.count(b"\n\t")
         return len(self.header) > LONGEST_HEADER or self.header.count(b"\n") - folded > MOST_FIELDS
 
-    def body(self, form: bytes) -> Digest:
+    def body(self, form: bytes) -> BodyDigest:
         """Return the digest of the body in a form, ``relaxed`` or ``simple`` (RFC 6376 §3.4)."""
         if form not in self._digests:
-            made = Digest()
+            made = BodyDigest()
             for piece in self._relaxed() if form == b"relaxed" else self._simple():
                 made.update(piece)
             self._digests[form] = made

@@ -15,8 +15,8 @@ from mailbbgun.services import Services
 from mailbbgun.webhooks import edit, repo
 from mailbbgun.webhooks.sending import (
     TIMEOUT,
-    Destination,
     SentRequest,
+    WebhookTarget,
     keys_of,
     payload,
     request_id,
@@ -68,7 +68,7 @@ class ByHand:
         self._client.close()
 
     def _sent(self, row: repo.Found, event_id: UUID, body: bytes) -> SentRequest:
-        to = Destination(row.id, row.url, keys_of(self._services.vault, row, datetime.now(UTC)))
+        to = WebhookTarget(row.id, row.url, keys_of(self._services.vault, row, datetime.now(UTC)))
         with self._place():
             return send(self._client, to, event_id, body)
 

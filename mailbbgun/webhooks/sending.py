@@ -23,7 +23,7 @@ TIMEOUT = 10.0
 NOT_PERMITTED = "not_permitted"
 
 
-class Destination(NamedTuple):
+class WebhookTarget(NamedTuple):
     """Where requests go, and the keys that sign them."""
 
     endpoint_id: UUID
@@ -82,7 +82,7 @@ class SharedEvent(LoggedEvent):
         return payload(self)
 
 
-def send(client: HTTPClient, to: Destination, event_id: UUID, body: bytes) -> SentRequest:
+def send(client: HTTPClient, to: WebhookTarget, event_id: UUID, body: bytes) -> SentRequest:
     """Send a request once, within :data:`TIMEOUT`. Whatever happens is in the result."""
     identifier, now = webhook_id(to.endpoint_id, event_id), datetime.now(UTC)
     timestamp = int(now.timestamp())
@@ -108,6 +108,6 @@ def test_payload(now: datetime, endpoint_id: UUID) -> bytes:
     return orjson.dumps({"type": "webhook.test", "timestamp": rfc3339(now), "data": data})
 
 
-def destination(endpoint_id: UUID, url: str, keys: Sequence[bytes]) -> Destination:
+def destination(endpoint_id: UUID, url: str, keys: Sequence[bytes]) -> WebhookTarget:
     """Return where the requests of an endpoint go."""
-    return Destination(endpoint_id, url, tuple(keys))
+    return WebhookTarget(endpoint_id, url, tuple(keys))

@@ -5,7 +5,19 @@ from uuid import UUID
 
 import pytest
 
-from mailbbgun.explain.facts import ACCOUNTS, CATCHER, MX, SERVER, SLACK, AccountFacts, DeliveryFacts, LastEvent, Way
+from mailbbgun.explain.facts import (
+    ACCOUNTS,
+    CATCHER,
+    LOCAL,
+    MX,
+    SERVER,
+    SLACK,
+    AccountFacts,
+    DeliveryFacts,
+    KeptMail,
+    LastEvent,
+    Way,
+)
 from mailbbgun.explain.reasons import Code, explained
 from mailbbgun.messages.status import CANCELLED, DELIVERED, ERROR, Reason
 
@@ -14,6 +26,7 @@ LATER, BEFORE = NOW + timedelta(minutes=11), NOW - timedelta(minutes=1)
 MAIN = {"id": UUID(int=1), "name": "main", "priority": 1}
 BACKUP = AccountFacts(id=UUID(int=2), name="backup", priority=2)
 PAUSED = AccountFacts(**MAIN, since=BEFORE, reply="421 4.7.0 Too many connections")
+HERE = {"way": Way(LOCAL)}
 DEFERRED = LastEvent("deferred", "451 4.7.1 Greylisted")
 
 
@@ -30,6 +43,21 @@ def waits(**more):
     ("given", "codes", "words"),
     [
         (facts(status=DELIVERED, reply="250 Ok", finished_at=BEFORE), ["delivered"], ("250 Ok", "10:30:00")),
+        (
+            facts(**HERE, status=DELIVERED, kept=KeptMail(UUID(int=7), "ann@example.com", "Archive", BEFORE)),
+            ["delivered"],
+            ("in the mailbox ann@example.com", "folder Archive", "10:30:00", "-000000000007 shows it"),
+        ),
+        (
+            facts(status=DELIVERED, way=Way(LOCAL), reply="250 stored"),
+            ["delivered"],
+            ("250 stored", "no mailbox of yours"),
+        ),
+        (
+            facts(status=ERROR, reason="bounced", way=Way(LOCAL), reply="550 no"),
+            ["bounced"],
+            ("refused here", "550 no"),
+        ),
         (facts(status=CANCELLED), ["cancelled"], ("cancelled",)),
         (facts(status=ERROR, reason="bounced", reply="550 No such user"), ["bounced"], ("550 No such user", "retry")),
         (

@@ -12,7 +12,7 @@ from mailbbgun.core.ids import new_id
 from mailbbgun.domains.local import LocalDomains
 from mailbbgun.domains.models import DKIMKey
 from mailbbgun.mailboxes.expire import KEPT, UnusedContents
-from mailbbgun.mailboxes.models import MAILBOX_CONTENTS, MAILBOX_MESSAGES
+from mailbbgun.mailboxes.models import MAILBOX_CONTENTS, MAILBOX_MESSAGES, MAILBOXES
 from mailbbgun.mailboxes.resolve import FoundMailbox, names, resolve
 from tests.tenants.conftest import Locked, code, opened
 
@@ -111,6 +111,8 @@ def fill(tenant: Tenant, mailbox: dict, size: int) -> None:
     with tenant.locked.services.db.write() as session:
         session.execute(insert(MAILBOX_CONTENTS), [content | {"created_at": now}])
         session.execute(insert(MAILBOX_MESSAGES), [mail | {"size": size} | dict.fromkeys(texts, "")])
+        used = {"used_messages": MAILBOXES.c.used_messages + 1, "used_bytes": MAILBOXES.c.used_bytes + size}
+        session.execute(update(MAILBOXES).where(MAILBOXES.c.id == mail["mailbox_id"]).values(**used))
 
 
 def test_a_full_mailbox_refuses_mail_for_now_and_what_never_fits_for_good(locked):

@@ -84,6 +84,10 @@ def test_a_message_of_the_api_to_a_local_recipient_is_in_the_mailbox_and_others_
     found = service.get("/mailboxes/ann@api.test/messages?search=HELLO")["messages"]
     assert [one["id"] for one in found] == [str(mail["id"])]
     assert service.copies() == {"far@elsewhere.test": 1}
+    told = {one["address"]: one["text"] for one in service.get(f"/messages/{sent}/explain")["deliveries"]}
+    assert told["Ann@api.test"].startswith("It is in the mailbox ann@api.test, in the folder INBOX, since 20")
+    assert told["nobody@api.test"].startswith("It was refused here")
+    assert told["far@elsewhere.test"].startswith("The next server took it")
 
 
 def test_mail_of_another_server_is_kept_byte_for_byte_and_is_told_from_what_was_sent(service):
@@ -101,3 +105,39 @@ def test_mail_of_another_server_is_kept_byte_for_byte_and_is_told_from_what_was_
     assert came in listed
     assert came not in {one["id"] for one in service.get("/messages?received=false&limit=1000")["messages"]}
     assert service.taken() == []
+
+
+def test_messages_that_come_together_do_not_exceed_a_quota_together(service):
+    add_domain(service, "quota.test")
+    add_mailbox(service, "ann@quota.test", quota_messages=1)
+    sent = service.post(to=["ann+1@quota.test", "ann+2@quota.test"])["id"]
+    found = until(lambda: all((one := service.message(sent))["deliveries"][n]["attempts"] for n in (0, 1)) and one)
+    kept, waiting = sorted(found["deliveries"], key=lambda one: one["status"])
+    assert (kept["status"], waiting["status"], waiting["cause"]) == ("DELIVERED", "PENDING", "mailbox_full")
+    assert "4.2.2" in waiting["last_reply"] or "full" in waiting["last_reply"]
+    mailbox = f"{service.url}/mailboxes/ann@quota.test"
+    (mail,) = mail_for(service, kept["address"])
+    assert mail_for(service, waiting["address"]) == []
+    its = service.http.get(mailbox).json()
+    assert (its["messages"], its["size"]) == (1, mail["size"])
+    assert service.http.delete(f"{mailbox}/messages/{mail['id']}").status_code == 204
+    its = service.http.get(mailbox).json()
+    assert (its["messages"], its["size"]) == (0, 0)
+    assert service.http.post(f"{service.url}/messages/{sent}/retry").status_code == 200
+    service.ended(sent, "DELIVERED")
+    assert len(mail_for(service, waiting["address"])) == 1
+
+
+def test_received_mail_shows_how_its_header_names_each_recipient(service):
+    add_domain(service, "named.test")
+    mime = (
+        b"From: zoe@far.test\r\nTo: =?utf-8?q?=3Ceve=40named.test=3E?= <Ann@NAMED.test>, team: bob@named.test;\r\n"
+        b"Cc: bob@named.test, (x) carl@named.test, eve\r\n\r\nhi\r\n"
+    )
+    came = receive(service, *(f"{one}@named.test" for one in ("Ann", "bob", "carl", "eve")), mime=mime)
+    found = service.message(came)
+    assert (found["to"], found["cc"], found["bcc"]) == (
+        ["Ann@named.test", "bob@named.test"],
+        ["carl@named.test"],
+        ["eve@named.test"],
+    )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mailbbgun.core.errors import FileRefused
 from mailbbgun.safety import formats
-from mailbbgun.safety.examine import Examination, Judged, Rules
+from mailbbgun.safety.examine import Examination, Rules, SafeFile
 from mailbbgun.settings.settings import Settings
 from tests.safety.samples import BAD, ELF, GIF, GOOD, JPEG, NOISE, PDF, PNG, PROGRAM, bomb, office, ole, zipped
 
@@ -18,7 +18,7 @@ DEFAULT = Rules.of(Settings())
 EVERYTHING = Rules(None, macros=True, nested=True)
 
 
-def judged(name: str, content: bytes, declared: str = "", rules: Rules = DEFAULT, size: int = 65_536) -> Judged:
+def judged(name: str, content: bytes, declared: str = "", rules: Rules = DEFAULT, size: int = 65_536) -> SafeFile:
     examination = Examination()
     for start in range(0, len(content), size):
         examination.look(content[start : start + size])
@@ -96,8 +96,8 @@ def test_a_type_that_is_not_allowed_is_refused_and_the_answer_lists_the_others(n
 
 
 def test_a_file_without_an_extension_goes_by_its_content() -> None:
-    assert judged("scan", PDF) == Judged("scan", "application/pdf")
-    assert judged("../README", b"hello\n") == Judged("README", "text/plain")
+    assert judged("scan", PDF) == SafeFile("scan", "application/pdf")
+    assert judged("../README", b"hello\n") == SafeFile("README", "text/plain")
     assert "not accepted" in refusal("program", ELF)
     assert judged("noise", NOISE["zeros"]).content_type == "application/octet-stream"
 

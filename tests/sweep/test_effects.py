@@ -29,6 +29,8 @@ on_postgresql = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
 class Changing:
     """What a delivery changes: another one, and the sum of its message, as a report does."""
 
+    gate = None
+
     def __init__(self, delivery, message):
         self.changes, self._message = [delivery], message
 
@@ -72,7 +74,7 @@ def test_two_workers_whose_deliveries_change_the_same_others_do_not_lock_each_ot
 class Refused:
     """What a delivery is to change, which cannot be stored."""
 
-    changes = ()
+    changes, gate = (), None
 
     def __init__(self, why):
         self._why = why

@@ -12,7 +12,7 @@ from standardwebhooks.webhooks import Webhook
 from mailbbgun.events.kinds import Kind
 from mailbbgun.events.reading import START, LoggedEvent, Position
 from mailbbgun.outgoing.signing import key_of, new_secret, signature, why_no_secret
-from mailbbgun.webhooks.sending import Destination, SentRequest, SharedEvent, payload, type_of, webhook_id
+from mailbbgun.webhooks.sending import SentRequest, SharedEvent, WebhookTarget, payload, type_of, webhook_id
 from mailbbgun.webhooks.serving.served import PROBES, Served
 from mailbbgun.webhooks.serving.track import EventState, Item, Track
 from mailbbgun.webhooks.verdict import LONGEST_PAUSE, WebhookVerdict, error, pause_seconds, retry_seconds, verdict
@@ -84,7 +84,7 @@ def event(number: int) -> SharedEvent:
 
 
 def served(events: int) -> Served:
-    one = Served(Destination(ENDPOINT, "https://a.example/", ()), UUID(int=1), 1, Track(START, "event"))
+    one = Served(WebhookTarget(ENDPOINT, "https://a.example/", ()), UUID(int=1), 1, Track(START, "event"))
     found = [event(number) for number in range(1, events + 1)]
     one.add(one.main.add(found, [one.wants(each) for each in found], events + 1))
     return one

@@ -3,18 +3,22 @@
 People are shown what can be read of its header. Recipients were checked when the server named them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from mailbbgun.accept.checks import Wrong, check_options, key_of
 from mailbbgun.accept.draft import Draft
-from mailbbgun.accept.fields import BCC, Options, Raw, Received
+from mailbbgun.accept.fields import BCC, CC, TO, Options, Raw, Received
 from mailbbgun.accept.mime.raw import check_raw
 from mailbbgun.composing.mime import Mailbox
 from mailbbgun.composing.reading import shown
 from mailbbgun.core import addresses
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput, TooLarge
+from mailbbgun.mime_reading.correspondents import correspondents
+from mailbbgun.mime_reading.mail import Problems
+from mailbbgun.mime_reading.parts import header
 from mailbbgun.settings.settings import Settings
 
 #: The address in From of mail that has none there (RFC 2606 §2).
@@ -53,13 +57,30 @@ def check_received(submission: Received, options: Options, settings: Settings) -
     return Draft(
         sender=Mailbox(sender.name, _author(sender.address)),
         mail_from=next(iter(mail_from), ""),
-        recipients=dict.fromkeys(recipients, BCC),
+        recipients=_kinds(recipients, submission.mime, settings),
         subject=subject[: settings.MAX_SUBJECT_SIZE],
         message_id_header=message_id_header or None,
         smtputf8=not all(map(str.isascii, whole)),
         compose=compose,
         received=True,
     )
+
+
+def _kinds(recipients: Sequence[str], mime: bytes, settings: Settings) -> dict[str, str]:
+    """Return the recipients with the field that names each: ``to``, ``cc``; ``bcc`` if neither does."""
+    fields, _ = header(mime, 0, len(mime), Problems())
+    named: dict[str, str] = {}
+    for kind in (CC, TO):  # of both, To counts
+        for name, value in fields:
+            if name.lower() == kind.encode():
+                named |= dict.fromkeys(_keys(correspondents(value, None), settings), kind)
+    return {one: named.get(key_of(one, settings), BCC) for one in recipients}
+
+
+def _keys(named: Iterable[str], settings: Settings) -> Iterator[str]:
+    for one in named:
+        with suppress(ValueError):  # a name without an address
+            yield key_of(addresses.address(addresses.in_mailbox(one)), settings)
 
 
 def _author(text: str) -> str:

@@ -1,5 +1,6 @@
 """What deliveries on this machine change: their statements, in the transaction of their results."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from functools import cache
 from uuid import UUID
@@ -9,7 +10,18 @@ from sqlalchemy import select
 from mailbbgun.database.compiled import CompiledStatement, Statements, StatementStep
 from mailbbgun.database.sql import among, id_rows
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
-from mailbbgun.smtp.outcome import DeliveryIds, Effect
+from mailbbgun.smtp.outcome import DeliveryIds, Effect, Gate
+
+
+def refused(statements: Statements, effects: Sequence[tuple[int, Effect]]) -> set[int]:
+    """Return, of results by their places, those whose effects may not be applied. Locks what that rests on."""
+    gates: dict[Gate, list[tuple[int, Effect]]] = defaultdict(list)
+    for place, effect in effects:
+        if effect.gate is not None:
+            gates[effect.gate].append((place, effect))
+    return {
+        its[number][0] for gate, its in gates.items() for number in gate.refused(statements, [one for _, one in its])
+    }
 
 
 def applied(

@@ -35,7 +35,7 @@ from mailbbgun.database.compiled import CompiledStatement, InSession, Rows, Stat
 from mailbbgun.database.db import Database, UTCDateTime, db_now, dialect_of
 from mailbbgun.database.sql import among, for_each, id_rows, ids, recordset, rows
 from mailbbgun.events import log
-from mailbbgun.events.changes.effects import applied
+from mailbbgun.events.changes.effects import applied, refused
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery
 from mailbbgun.messages.repo import of_test_messages
@@ -69,8 +69,10 @@ class Result(NamedTuple):
     data: Mapping[str, Any] | None = None  # more for the event: phase, host, enhanced code…
     key_id: UUID | None = None  # the message's API key, for the log
     effect: Effect | None = None  # what its delivery here changes, in the same transaction
+    otherwise: "Result | None" = None  # is written in its place if its effect may not be applied
 
 
+_GIVEN = ("status", "reason", "code", "reply", "wait", "hinted")
 _FLAGS = ("counted", "attempted", "unknown", "crashed", "released")
 _COLUMNS: dict[str, TypeEngine[Any]] = {
     "id": Uuid(),
@@ -120,6 +122,8 @@ def _write(statements: Statements, owner: UUID, ended: Sequence[Result], before_
     if not ended:
         return _Written([], [], [])
     dialect = statements.dialect
+    if over := refused(statements, [(place, one.effect) for place, one in enumerate(ended) if one.effect]):
+        ended = [one.otherwise or one if place in over else one for place, one in enumerate(ended)]
     events = [_event_of(result, result.kind) if result.kind else None for result in ended]
     given = {
         "owner": owner,
@@ -324,12 +328,7 @@ def _record(place: int, result: Result, event: Mapping[str, Any] | None) -> dict
         "place": place,
         "id": result.delivery_id.hex,
         "attempt": result.claim_number,
-        "status": result.status,
-        "reason": result.reason,
-        "code": result.code,
-        "reply": result.reply,
-        "wait": result.wait,
-        "hinted": result.hinted,
+        **{name: getattr(result, name) for name in _GIVEN},
         **{name: 1 for name in _FLAGS if getattr(result, name)},
     }
     if event:

@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 
 from werkzeug.wsgi import get_input_stream
 
-from mailbbgun.http.uploads.multipart import BLOCK, FormLimits, FormParser, Part
+from mailbbgun.http.uploads.multipart import BLOCK, FormLimits, FormParser, FormPart
 
 #: Bytes from the beginning of a file that are kept, so that its type can be seen.
 BEGINNING = 4096
@@ -74,7 +74,7 @@ class UploadedForm:
         return FormParser(self._stream, self._content_type, self._limits)
 
 
-def _file_of(part: Part, form: FormParser) -> FormFile | None:
+def _file_of(part: FormPart, form: FormParser) -> FormFile | None:
     size, beginning = 0, b""
     for block in form.blocks():
         size += len(block)

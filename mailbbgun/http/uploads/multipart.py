@@ -54,7 +54,7 @@ class FormLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FormPart:
     """A part. ``filename``: None for a field.
 
     ``content_type`` is as the client declared it, in lower case and without parameters; "" if it did
@@ -101,10 +101,10 @@ class FormParser:
         self._stream, self._limits, self._boundary = stream, limits, boundary.decode()
         self._decoder = MultipartDecoder(boundary, max_form_memory_size=LONGEST_HEADERS + 4 * BLOCK)
         self._files = self._fields = self._fields_size = 0
-        self._part: Part | None = None  # whose content comes next
+        self._part: FormPart | None = None  # whose content comes next
         self._ended = False
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[FormPart]:
         """Yield each part. What is left unread of its content is skipped."""
         while (part := self._next_part()) is not None:
             self._part = part
@@ -139,7 +139,7 @@ class FormParser:
             name = name_of(part.name if part else "")
             raise MalformedForm(f"{name} is not UTF-8: byte {error.start + 1} begins no character.") from error
 
-    def _next_part(self) -> Part | None:
+    def _next_part(self) -> FormPart | None:
         while True:
             event = self._next_event()
             if isinstance(event, Field | File):
@@ -178,7 +178,7 @@ class FormParser:
     def _cut_short(self) -> MalformedForm:
         return MalformedForm(f"The body ends before its last boundary, --{self._boundary}-- (RFC 2046 §5.1.1).")
 
-    def _checked(self, event: Field | File) -> Part:
+    def _checked(self, event: Field | File) -> FormPart:
         part = _part_of(event)
         if part.filename is None:
             self._fields += 1
@@ -192,7 +192,7 @@ class FormParser:
                 )
         return part
 
-    def _check_size(self, part: Part, size: int, more: int) -> None:
+    def _check_size(self, part: FormPart, size: int, more: int) -> None:
         if part.filename is None:
             self._fields_size += more
             if self._fields_size > self._limits.fields_size:
@@ -211,7 +211,7 @@ _NO_DISPOSITION = (
 )
 
 
-def _part_of(event: Field | File) -> Part:
+def _part_of(event: Field | File) -> FormPart:
     headers = event.headers
     if sum(len(name) + len(value) for name, value in headers) > LONGEST_HEADERS:
         raise TooLarge(f"The headers of a part have more than {LONGEST_HEADERS} characters, the limit.")
@@ -227,7 +227,7 @@ def _part_of(event: Field | File) -> Part:
     if filename is not None and len(filename) > LONGEST_FILENAME:
         raise TooLarge(f"The file name {shown(filename)} has more than {LONGEST_FILENAME} characters, the limit.")
     content_type, charset = _declared_type(headers, name)
-    return Part(name, filename, content_type, charset, headers.get("Content-ID", "").strip().strip("<>").strip())
+    return FormPart(name, filename, content_type, charset, headers.get("Content-ID", "").strip().strip("<>").strip())
 
 
 def _declared_type(headers: Headers, name: str) -> tuple[str, str]:

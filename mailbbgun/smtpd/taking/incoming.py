@@ -38,7 +38,7 @@ _HOP = re.compile(rb"(?:^|\r\n)received[ \t]*:", re.IGNORECASE)
 _MESSAGE_ID = re.compile(rb"(?:^|\r\n)message-id[ \t]*:[ \t]*(?:\r\n[ \t]+)?[^ \t\r\n]", re.IGNORECASE)
 
 
-class Incoming:
+class MailReceiver:
     """Makes received messages of mail, and stores them: one for each tenant and each policy of its domains."""
 
     def __init__(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from mailbbgun.outgoing.http import HTTPClient
-from mailbbgun.webhooks.sending import Destination, SentRequest, send
+from mailbbgun.webhooks.sending import SentRequest, WebhookTarget, send
 from mailbbgun.webhooks.serving.served import Served
 from mailbbgun.webhooks.serving.track import Item
 from mailbbgun.webhooks.verdict import WebhookVerdict, verdict
@@ -26,7 +26,7 @@ class Work(NamedTuple):
     """Events for an endpoint, to be sent one after the other."""
 
     served: Served
-    to: Destination
+    to: WebhookTarget
     items: Sequence[Item]
 
 
@@ -70,7 +70,7 @@ class Senders:
                 break
         return SendResult(work.served, tried, work.items[len(tried) :])
 
-    def _tried(self, to: Destination, item: Item) -> SentRequest:
+    def _tried(self, to: WebhookTarget, item: Item) -> SentRequest:
         began, now = time.monotonic(), datetime.now(UTC)
         try:
             return send(self._client, to, item.event.id, item.event.payload)

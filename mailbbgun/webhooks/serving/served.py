@@ -8,7 +8,7 @@ from random import randrange
 from uuid import UUID
 
 from mailbbgun.events.reading import LoggedEvent, Position
-from mailbbgun.webhooks.sending import Destination, SentRequest, SharedEvent, request_id
+from mailbbgun.webhooks.sending import SentRequest, SharedEvent, WebhookTarget, request_id
 from mailbbgun.webhooks.serving.track import EventState, Item, Track
 from mailbbgun.webhooks.verdict import FAILURES, WebhookVerdict, pause_seconds, verdict, why_stopped
 
@@ -36,7 +36,7 @@ class Served:
 
     def __init__(
         self,
-        to: Destination,
+        to: WebhookTarget,
         tenant_id: UUID,
         lease: int,
         track: Track,

@@ -22,7 +22,7 @@ from mailbbgun.counters.families import WEBHOOKS
 from mailbbgun.events.reading import Position, tenants_with_events_after
 from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.services import Services
-from mailbbgun.webhooks.sending import Destination, SharedEvent, keys_of
+from mailbbgun.webhooks.sending import SharedEvent, WebhookTarget, keys_of
 from mailbbgun.webhooks.serving import progress
 from mailbbgun.webhooks.serving.alone import LeftAlone
 from mailbbgun.webhooks.serving.recent import RecentEvents
@@ -183,7 +183,7 @@ class WebhookServing:
 
     def _take(self, row: Row[Any]) -> None:
         try:
-            to = Destination(row.id, row.url, keys_of(self._services.vault, row, datetime.now(UTC)))
+            to = WebhookTarget(row.id, row.url, keys_of(self._services.vault, row, datetime.now(UTC)))
         except SecretUnreadable as error:
             log.warning("webhook_unreadable", extra={"endpoint_id": row.id, "error": str(error)})
             return
