@@ -223,6 +223,16 @@ def test_a_server_without_8bitmime_gets_it_encoded_and_its_size_is_told(driver: 
     assert b"MAIL FROM:<a@a.test> SIZE=%d" % len(expected) in peer.commands
 
 
+@with_each_form
+def test_a_header_and_a_body_are_both_rewritten_for_a_server_that_takes_neither(driver: object) -> None:
+    raw = EIGHT.replace(b"Subject: x", "Subject: Grüße".encode())
+    with Peer(extensions=BARE) as peer:
+        (outcome,) = send(peer, Envelope("a@a.test", ("b@b.test",), raw, smtputf8=True)).values()
+    assert isinstance(outcome, Delivered)
+    expected = encoded(EIGHT).replace(b"Subject: x", b"Subject: =?utf-8?b?R3LDvMOfZQ==?=")
+    assert peer.messages[0].raw.replace(b"\r\n..", b"\r\n.") == expected
+
+
 @pytest.mark.parametrize("name", [b"DKIM-Signature", b"dkim-signature ", b"ARC-Message-Signature"])
 def test_a_message_that_others_have_signed_bounces(name: bytes) -> None:
     with Peer(extensions=BARE) as peer:

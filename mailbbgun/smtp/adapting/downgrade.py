@@ -19,7 +19,7 @@ _MAILBOXES = frozenset(
 )
 _FREE_TEXT = frozenset({b"subject", b"comments", b"content-description"})
 _WITH_PARAMETERS = frozenset({b"content-type", b"content-disposition"})
-_PARAMETER = re.compile(rb';(\s*)([!-$&-)+-9;<>-~]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))')
+_PARAMETER = re.compile(rb';(\s*)([\w!#$&+.^`{|}~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))')
 # `.` does not match LF. A line that begins with a blank continues the field.
 _FIELD = re.compile(rb"^([!-9;-~]+):(.*(?:\r\n[ \t].*)*)\r\n", re.MULTILINE)
 
