@@ -58,8 +58,8 @@ from mailbbgun.routing.ways_out import resolver
 from mailbbgun.runtime import api as runtime
 from mailbbgun.runtime.figures import ServiceFigures
 from mailbbgun.runtime.follow import RuntimeFollower
+from mailbbgun.runtime.live import LiveSettings
 from mailbbgun.services import Services
-from mailbbgun.settings.live import LiveSettings
 from mailbbgun.settings.settings import Settings
 from mailbbgun.slack import api as slack
 from mailbbgun.slack.sending import SlackDoor

@@ -5,6 +5,6 @@ seconds; a new opening of the SMTP door.
 Promise: a change has passed the checks of ``config.py``, is audited, and can be taken back; without the
 database every process goes on with the settings that it has.
 
-Files: ``edit`` checks and stores changes, ``follow`` is the thread by which a process follows them, ``figures``
-reads what ``GET /stats`` shows. ``settings/live.py`` says which settings may be changed, and changes them.
+Files: ``live`` says which settings may be changed, and changes those of a process; ``edit`` checks and stores
+changes, ``follow`` is the thread by which a process follows them; ``figures`` reads what ``GET /stats`` shows.
 """

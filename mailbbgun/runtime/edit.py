@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from mailbbgun import startup
 from mailbbgun.core.errors import ConfigurationError, InvalidInput, PreconditionFailed
 from mailbbgun.runtime import repo
-from mailbbgun.settings.live import LIVE, as_json, checked, described, usable_changes, with_changes
+from mailbbgun.runtime.live import LIVE, as_json, checked, described, usable_changes, with_changes
 from mailbbgun.settings.settings import Settings
 
 #: What the audit calls a change of one setting, and the wish that the SMTP door restart.

@@ -9,7 +9,7 @@ from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.outages import Outages
 from mailbbgun.database.db import Database
 from mailbbgun.runtime import repo
-from mailbbgun.settings.live import LiveSettings
+from mailbbgun.runtime.live import LiveSettings
 
 #: Seconds between two looks whether anything has changed.
 LOOK_SECONDS = 1.0

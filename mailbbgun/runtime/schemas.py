@@ -3,7 +3,7 @@
 from marshmallow import Schema, fields, validate
 
 from mailbbgun.http.schemas import Time
-from mailbbgun.settings.live import LIVE, described
+from mailbbgun.runtime.live import LIVE, described
 
 SMTPD = "smtpd"
 

@@ -15,8 +15,8 @@ from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.preflight import DatabaseCheck
 from mailbbgun.runtime.follow import RuntimeFollower
+from mailbbgun.runtime.live import OF_SMTPD, LiveSettings
 from mailbbgun.services import Services, build
-from mailbbgun.settings.live import OF_SMTPD, LiveSettings
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.smtpd.door import Door

@@ -26,8 +26,8 @@ from mailbbgun.events.storage.settled import keep_growing
 from mailbbgun.metrics.serving import serve
 from mailbbgun.routing.routes import KEPT
 from mailbbgun.runtime.follow import RuntimeFollower
+from mailbbgun.runtime.live import LiveSettings
 from mailbbgun.services import Services, build, check_durability, make_folder
-from mailbbgun.settings.live import LiveSettings
 from mailbbgun.settings.settings import Settings
 from mailbbgun.startup import check_redis, load_checked, look_at_scanner, patiently, tell_host_name
 from mailbbgun.supervisor import Supervisor, follow
@@ -82,9 +82,7 @@ def main(
         if not webhooks:
             check_open_files(settings.WORKER_CONNECTIONS)
         services = start(settings, first=first)
-        live = LiveSettings(settings, given, lambda its: possible(shared(its, share)))
-        follower = RuntimeFollower(services.db, live, services.outages)
-        follower.look_if_possible()
+        follower = follower_of(services, given, share)
         if isolated is not None:
             return send_isolated(services, isolated, owner or uuid4())
         if webhooks:
@@ -96,7 +94,7 @@ def main(
             services.close()
             sys.exit(Supervisor(count, "mailbbgun.worker").run())
         worker = WorkerProcess(services)
-        live.then(worker.follow)
+        follower.live.then(worker.follow)
         follower.start()
     code = worker.run()
     follower.close()
@@ -112,6 +110,17 @@ def _end(code: int, services: Services) -> NoReturn:
     services.close()
     sys.stdout.flush()
     os._exit(code)
+
+
+def follower_of(services: Services, given: Settings, members: int) -> RuntimeFollower:
+    """Return what keeps the services' settings as the database has them; it has looked once.
+
+    ``given`` are the sysadmin's settings, of which each of so many members has its share.
+    """
+    live = LiveSettings(services.settings, given, lambda its: possible(shared(its, members)))
+    follower = RuntimeFollower(services.db, live, services.outages)
+    follower.look_if_possible()
+    return follower
 
 
 def files_needed(connections: int) -> int:

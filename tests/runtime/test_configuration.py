@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from mailbbgun.core.caller import Scope
-from mailbbgun.settings.live import LIVE
+from mailbbgun.runtime.live import LIVE
 from mailbbgun.settings.settings import Settings
 from tests.flow.service import ROOT, until
 from tests.tenants.conftest import HELLO, Locked, code, locked
