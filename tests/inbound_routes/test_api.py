@@ -37,7 +37,7 @@ def test_a_route_is_added_shown_changed_listed_and_deleted(service):
 
 
 def test_a_repeated_request_makes_one_route(service):
-    given = {"json": {"stop": True}, "headers": {"Idempotency-Key": "once"}}
+    given = {"json": {"actions": [], "stop": True}, "headers": {"Idempotency-Key": "once"}}
     first, second = (service.http.post(f"{service.url}/inbound-routes", **given).json() for _ in range(2))
     assert first["id"] == second["id"]
     assert "secret" in first
