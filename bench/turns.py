@@ -209,7 +209,10 @@ class Turns:
             Exactly(bench.sink, wanted),
         ):
             service.watch([receiver.url(str(number)) for number in range(WEBHOOKS)])
-            return phases.accept(service, bench) | phases.drain(service, bench) | phases.through(service, bench)
+            figures = phases.accept(service, bench) | phases.drain(service, bench) | phases.through(service, bench)
+            service.shut()
+            service.stop("worker")  # and with it what sends webhooks: the next turn must have the machine for itself
+            return figures
 
     def _batches(self, name: str) -> Figures:
         """Measure how fast personal messages are accepted in batches."""

@@ -26,7 +26,7 @@ from mailbbgun.settings.load import load
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from tests.servers.mailserver import MailServer
-from tests.servers.process import free_port
+from tests.servers.process import free_port, kill_sessions
 from tests.waiting import PATIENCE, wait_until
 
 #: A password for settings of tests, which no program may print.
@@ -70,6 +70,7 @@ class Service:
         # Program → settings that only it gets.
         self.only: dict[str, dict[str, str]] = {"api": {}, "worker": {}, "smtpd": {}}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._sessions: set[int] = set()  # of all processes that were started
         # Other servers that mail leaves through → how many messages each had taken before.
         self.servers: dict[MailServer, int] = {}
         self.url = f"http://127.0.0.1:{self.port}"
@@ -108,6 +109,7 @@ class Service:
             with suppress(ProcessLookupError):  # the whole group has ended
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        until(lambda: not kill_sessions(self._sessions), what="the end of what they had started")
         # pytest shows this output only for failed tests.
         for path in sorted(self.var.glob("*.out")):
             print(f"--- {path.name}\n{path.read_text()[-20_000:]}", file=sys.stderr)
@@ -299,6 +301,7 @@ class Service:
                 start_new_session=True,
             )
         self.processes[name] = process
+        self._sessions.add(process.pid)
         return process
 
     def answers(self) -> bool:

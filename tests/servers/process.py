@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 START_SECONDS = 600.0
@@ -168,6 +168,18 @@ class Sandbox:
 
     def _groups(self) -> list[int] | None:
         return os.getgrouplist(self.user, pwd.getpwnam(self.user).pw_gid) if self.user else None
+
+
+def kill_sessions(sessions: Collection[int]) -> list[int]:
+    """Kill the processes of these sessions that have not ended; return them."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ends just now
+            state, _parent, _group, session = stat.read_text().rpartition(")")[2].split()[:4]
+            if int(session) in sessions and state not in "ZX":
+                found.append(int(stat.parent.name))
+                os.kill(found[-1], signal.SIGKILL)
+    return found
 
 
 def _exists(user: str) -> bool:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, bindparam, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -39,9 +39,18 @@ SEARCHED = 20_000
 lines = logging.getLogger("mailbbgun.webhooks")
 
 
+def any_free(session: Session) -> bool:
+    """Return whether there is an endpoint that nobody serves."""
+    return session.scalar(select(_E.id).where(*_free()).limit(1)) is not None
+
+
+def _free() -> tuple[ColumnElement[bool], ...]:
+    return (_E.enabled, or_(_E.lease_owner.is_(None), _E.lease_until < db_now()))
+
+
 def claim(session: Session, owner: UUID, seconds: int) -> Sequence[UUID]:
     """Lease our share of the endpoints that nobody serves; return their ids. Each machine has one of us."""
-    free = (_E.enabled, or_(_E.lease_owner.is_(None), _E.lease_until < db_now()))
+    free = _free()
     count = session.scalar(select(func.count()).select_from(ENDPOINTS).where(*free)) or 0
     if not count:
         return []

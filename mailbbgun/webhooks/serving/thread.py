@@ -35,8 +35,9 @@ from mailbbgun.webhooks.verdict import verdict
 TICK, LOOK = 0.05, 1.0
 #: Seconds of a tick for each tenant with an endpoint: a thousand tenants are looked at ten times a second.
 TICK_OF_TENANT = 0.0001
-#: Seconds between two writes of places.
-FLUSH = 0.1
+#: Seconds between two writes of places. SQLite has one writer, and mail waits for it while this process, whose priority
+#: is low, waits for a core; so it writes rarely.
+FLUSH = 0.5
 #: Events of one read; no more are read while so many wait, or are behind one that has no answer yet.
 BATCH, LOW, MOST_BEYOND = 100, 50, 400
 #: Most events that one connection gets in a row, and most requests at once of one tenant.
@@ -140,16 +141,10 @@ class WebhookServing:
         """Lease endpoints, note changes of them, and read retries and replays that are due."""
         now = time.monotonic()
         self._recent.forget()
-        with self._db.write() as session:
-            if self._served and now >= self._next_lease:
-                progress.prolong(session, self._owner, self._lease)
-                self._next_lease = now + self._lease / 4
-            progress.claim(session, self._owner, self._lease)
-            if now >= self._next_forget:
-                self._next_forget = now + FORGET
-                progress.forget_attempts(session, self._services.settings.WEBHOOK_LOG_DAYS)
-                for identifier in self._served:
-                    progress.forget_surplus(session, identifier)
+        with self._db.read() as session:
+            free = progress.any_free(session)
+        if free or now >= min(self._next_lease, self._next_forget):
+            self._look_after_leases(now)
         with self._db.read() as session:
             held = progress.held(session, self._owner)
             changed = [one for one, (lease, at) in held.items() if self._differs(one, lease, at)]
@@ -163,6 +158,18 @@ class WebhookServing:
         for row in retries:
             self._alone.do((row.id, "retry"), partial(self._retry, row))
         self._take_replays(replays)
+
+    def _look_after_leases(self, now: float) -> None:
+        with self._db.write() as session:
+            if now >= self._next_lease:
+                progress.prolong(session, self._owner, self._lease)
+                self._next_lease = now + self._lease / 4
+            progress.claim(session, self._owner, self._lease)
+            if now >= self._next_forget:
+                self._next_forget = now + FORGET
+                progress.forget_attempts(session, self._services.settings.WEBHOOK_LOG_DAYS)
+                for identifier in self._served:
+                    progress.forget_surplus(session, identifier)
 
     def _give_up(self, gone: Collection[UUID]) -> None:
         """Serve these no more: they were disabled or deleted, or another worker has them."""
