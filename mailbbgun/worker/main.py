@@ -94,11 +94,16 @@ def main(
             services.close()
             sys.exit(Supervisor(count, "mailbbgun.worker").run())
         worker = WorkerProcess(services)
-        follower.live.then(worker.follow)
-        follower.start()
+    _end(_worked(worker, follower), services)
+
+
+def _worked(worker: WorkerProcess, follower: RuntimeFollower) -> int:
+    """Deliver mail until told to stop, as the settings say at each moment; return the exit code."""
+    follower.live.then(worker.follow)
+    follower.start()
     code = worker.run()
     follower.close()
-    _end(code, services)
+    return code
 
 
 def _end(code: int, services: Services) -> NoReturn:
