@@ -41,7 +41,7 @@ ENDING_SECONDS = 30.0
 
 #: Added to our niceness for the child. The kernel still gives it every core that is idle, but where there is none,
 #: mail goes first: an event may wait, and mail must not.
-NICE = 10
+NICE = 15
 
 log = logging.getLogger("mailbbgun.worker")
 
