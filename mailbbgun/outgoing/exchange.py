@@ -14,10 +14,13 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from mailbbgun.outgoing.connections import left
 from mailbbgun.outgoing.urls import Target
 
-#: Bytes of the head of an answer, with all headers, at most.
+#: Bytes of the head of an answer, with all headers, and of its trailers, at most.
 LONGEST_HEAD = 65_536
 #: Bytes of one read. The last one of a head may have the beginning of a body, too.
 _READ = 16_384
+#: Bytes that come for each one of a body, at most, beside a head: a chunk of one byte is six. What is beyond is in
+#: trailers or in extensions of chunks, which have no length of their own.
+_FOR_EACH = 8
 #: The answer to a request for another protocol, which we never ask for. Other statuses below 200 precede the answer.
 _SWITCHING = 101
 
@@ -50,7 +53,7 @@ class Exchange:
         self.headers: dict[str, str] = {}
         self._body = bytearray()
         self._keep, self._most = keep, keep + drain
-        self._head = self._read = 0  # bytes that came before the body, and of the body
+        self._came = self._read = 0  # bytes that came in all, and of the body
         self._in_body = self._complete = False
         self._parser = HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # RFC 9112 §2.2
@@ -81,8 +84,7 @@ class Exchange:
         self.reusable = self.reusable and self._complete
 
     def _feed(self, data: bytes) -> None:
-        if not self._in_body:
-            self._head += len(data)
+        self._came += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
@@ -91,7 +93,7 @@ class Exchange:
             self.reusable = False
             if not self._complete:
                 raise NoHTTP(errno.EPROTO, str(error)) from error
-        if self._head > LONGEST_HEAD + _READ:
+        if self._came > LONGEST_HEAD + _READ + _FOR_EACH * self._read:
             raise NoHTTP(errno.EPROTO, f"more than {LONGEST_HEAD} bytes of headers")
 
     def _ended(self) -> None:
@@ -108,8 +110,8 @@ class Exchange:
         self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header of the answer."""
-        if not self._complete:
+        """Keep a header of the answer. A trailer is none (RFC 9110 §6.5.1)."""
+        if not self._in_body:
             self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:

@@ -20,6 +20,7 @@ from tests.tenants.canary import Canary
 from tests.waiting import PATIENCE, bounded
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 #: Tests reach only this machine: 127.0.0.2 is allowed and stands for a public address; 127.0.0.1 is not.
 PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"
 
@@ -159,8 +160,11 @@ def test_an_answer_is_read_to_its_end_and_no_further(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"X-Header: 123456789\r\n" * 5000 + b"\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n" * 5000,
+        CHUNKED + b"3\r\nabc\r\n0\r\n" + b"X-Header: 123456789\r\n" * 5000 + b"\r\n",
+        CHUNKED + b"0\r\nX-Header: " + b"1" * 100_000 + b"\r\n\r\n",
+        CHUNKED + b"3;" + b"x" * 100_000 + b"\r\nabc\r\n0\r\n\r\n",
     ],
-    ids=["short", "chunks", "two_lengths", "headers", "continues"],
+    ids=["short", "chunks", "two_lengths", "headers", "continues", "trailers", "trailer", "extension"],
 )
 def test_an_answer_without_its_end_or_with_an_endless_head_is_an_error_of_the_receiver(
     client: Client, said: bytes
@@ -172,6 +176,15 @@ def test_an_answer_without_its_end_or_with_an_endless_head_is_an_error_of_the_re
 
     with Receiver(script) as server:
         assert failure(client(), server.url()).why == "broken"
+
+
+def test_small_chunks_are_no_endless_head_and_a_trailer_is_no_header(client: Client) -> None:
+    with Receiver(answering(CHUNKED + b"1\r\nx\r\n" * 40_000 + b"0\r\nX-Trailer: y\r\n\r\n")) as server:
+        ours = client()
+        answers = [ours.post(server.url(), b"", {}, PATIENCE) for _ in range(2)]
+        assert [(one.status, one.body) for one in answers] == [(200, b"x" * KEPT)] * 2
+        assert not any("x-trailer" in one.headers for one in answers)
+        assert server.connections == 1
 
 
 @pytest.mark.parametrize("header", ["a\r\nX: y", "a\nX: y", "a\rX: y", "a\0"])
