@@ -33,6 +33,10 @@ _UNSPACED = (
 _UNSEEN = re.compile("[\u00ad\u200c\u200d\u2060\ufeff]")
 _RUN = re.compile(rf"[\w{_MARKS}]+")
 _PIECE = re.compile(rf"([{_UNSPACED}]+)|[^{_UNSPACED}]+")
+# Characters without a blank that are normalized at once: NFKC sorts the marks behind a letter, in a time that is the
+# square of their number. A longer text is cut at blanks, too, which take part in no composed character.
+_AT_ONCE = 256
+_CUT = re.compile(rf"\s+|\S{{1,{_AT_ONCE}}}")
 
 
 class Words(TypeDecorator[Collection[str]]):
@@ -82,8 +86,13 @@ def _runs(text: str) -> list[str]:
     if text.isascii():
         normal = text.lower()
     else:
-        normal = _UNSEEN.sub("", unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()))
+        long = max(map(len, text.split()), default=0) > _AT_ONCE
+        normal = _UNSEEN.sub("", "".join(map(_normalized, _CUT.findall(text) if long else [text])))
     return _RUN.findall(normal.replace("_", " "))
+
+
+def _normalized(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def _parts(run: str) -> Iterator[tuple[str, bool]]:

@@ -37,3 +37,9 @@ def test_words_are_bounded():
     assert (
         len(words_of("".join(random.Random(1).choices([chr(one) for one in range(0x4E00, 0x9000)], k=50_000)))) == MOST
     )
+
+
+def test_marks_without_end_cost_no_more_than_a_text_of_their_length():
+    # NFKC sorts the marks behind a letter, which takes the square of their number.
+    assert words_of("Ünder a" + "\u0300\u0316" * 200_000)[0] == "ünder"
+    assert words_of("\u0316\u0300" * 200_000 + " é" + " e\u0301" * 1000)[-1] == "é"
