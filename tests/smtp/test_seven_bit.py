@@ -92,6 +92,14 @@ def test_an_attached_mail_is_encoded_inside() -> None:
     assert inside.get_payload(decode=True) == TEXT
 
 
+@pytest.mark.parametrize("letters", range(60, 80))
+def test_no_part_begins_where_a_long_line_is_broken(letters: int) -> None:
+    text = "ü".encode() + b"x" * letters + b"--b\r\nContent-Type: text/html\r\n\r\n<b>\r\n--b--x\r\n"
+    made = encoded(TOP + mixed(PLAIN + b"\r\n" + text, SEVEN))
+    first, _ = message_from_bytes(made).get_payload()
+    assert first.get_payload(decode=True) == text
+
+
 def test_parts_of_a_digest_are_mails_unless_they_say_otherwise() -> None:
     made = encoded(TOP + mixed(b"\r\nSubject: y\r\n\r\n" + TEXT, kind=b"digest"))
     inside = b"Subject: y\r\nContent-Transfer-Encoding: quoted-printable\r\nMIME-Version: 1.0\r\n\r\n"

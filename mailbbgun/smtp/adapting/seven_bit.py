@@ -184,7 +184,9 @@ class _Encoder:
         while start < end:
             at = self._data.find(b"\r\n", start, end)
             stop = end if at < 0 else at
-            yield b2a_qp(self._data[start:stop], istext=False).replace(b"=\n", b"=\r\n")
+            line = b2a_qp(self._data[start:stop], istext=False)
+            # Where a long line is broken, no boundary may begin. That takes two characters more than the usual 76.
+            yield line.replace(b"=\n--", b"=\n=2D-").replace(b"=\n", b"=\r\n")
             yield b"" if at < 0 else b"\r\n"
             start = stop + 2
 
