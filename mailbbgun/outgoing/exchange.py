@@ -99,7 +99,7 @@ class Exchange:
     def _ended(self) -> None:
         """The server has closed the connection: that is the end of a body whose length was not told."""
         self.reusable = False
-        told = "content-length" in self.headers or "transfer-encoding" in self.headers
+        told = "content-length" in self.headers or "chunked" in self.headers.get("transfer-encoding", "").lower()
         if not self._in_body or told:
             raise NoHTTP(errno.EPROTO, "the end of the answer is missing")
 

@@ -178,6 +178,16 @@ def test_an_answer_without_its_end_or_with_an_endless_head_is_an_error_of_the_re
         assert failure(client(), server.url()).why == "broken"
 
 
+@pytest.mark.parametrize("field", [b"", b"Transfer-Encoding: identity\r\n", b"Connection: close\r\n"])
+def test_a_body_without_a_length_ends_with_its_connection(client: Client, field: bytes) -> None:
+    def script(receiver: Receiver, connection: socket.socket) -> None:
+        receiver.read(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + field + b"\r\nok")
+
+    with Receiver(script) as server:
+        assert post(client(), server.url()) == (200, b"ok")
+
+
 def test_small_chunks_are_no_endless_head_and_a_trailer_is_no_header(client: Client) -> None:
     with Receiver(answering(CHUNKED + b"1\r\nx\r\n" * 40_000 + b"0\r\nX-Trailer: y\r\n\r\n")) as server:
         ours = client()
