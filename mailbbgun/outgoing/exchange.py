@@ -6,6 +6,7 @@ else about its event.
 
 import errno
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -21,6 +22,8 @@ _READ = 16_384
 #: Bytes that come for each one of a body, at most, beside a head: a chunk of one byte is six. What is beyond is in
 #: trailers or in extensions of chunks, which have no length of their own.
 _FOR_EACH = 8
+#: Seconds for one more read at the deadline: a process of low priority may look late at what came in time.
+_LAST_LOOK = 0.01
 #: The answer to a request for another protocol, which we never ask for. Other statuses below 200 precede the answer.
 _SWITCHING = 101
 
@@ -74,8 +77,13 @@ class Exchange:
         sock.settimeout(left(deadline))
         with suppress(BrokenPipeError):  # it may have answered before it had read all
             sock.sendall(sent)
+        late = False
         while not self._complete and self._read <= self._most:
-            sock.settimeout(left(deadline))
+            if late:
+                raise TimeoutError("timed out")
+            seconds = deadline - time.monotonic()
+            late = seconds <= 0
+            sock.settimeout(max(seconds, _LAST_LOOK))
             data = sock.recv(_READ)
             if not data:
                 self._ended()
