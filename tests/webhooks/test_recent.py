@@ -5,7 +5,7 @@ from uuid import UUID
 
 from mailbbgun.events.reading import START, Position
 from mailbbgun.webhooks.sending import SharedEvent
-from mailbbgun.webhooks.serving.recent import MOST, RecentEvents
+from mailbbgun.webhooks.serving.recent import MOST, MOST_OF_ALL, RecentEvents
 from mailbbgun.webhooks.serving.track import Track
 from tests.webhooks.test_verdict import event
 
@@ -39,6 +39,23 @@ def test_events_are_known_from_each_place_between_them() -> None:
     assert recent.after(TENANT, place(90), 9)
     recent.forget()
     assert recent.after(TENANT, place(90), 9) is None
+
+
+def test_events_of_many_tenants_take_bounded_memory() -> None:
+    recent, events = RecentEvents(), [event(number) for number in range(1, 101)]
+    tenants = [UUID(int=number) for number in range(1, 2 * MOST_OF_ALL // len(events))]
+
+    def kept() -> int:
+        return sum(len(known.events) for one in tenants if (known := recent.after(one, START, MOST)))
+
+    for number, tenant in enumerate(tenants):
+        recent.add(tenant, START, events, to_the_end=False)
+        if number % 10 == 9:
+            recent.forget()
+            for one in tenants[: number + 1]:
+                recent.add(one, place(100), [], to_the_end=True)  # so none is forgotten since it rests
+            assert kept() <= MOST_OF_ALL
+    assert kept()
 
 
 def test_readers_at_different_places_meet_each_event_once_in_order() -> None:

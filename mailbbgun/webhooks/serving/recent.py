@@ -10,6 +10,8 @@ from mailbbgun.webhooks.sending import SharedEvent
 
 #: Events that are kept of a tenant. An endpoint that is further behind reads for itself.
 MOST = 400
+#: Events of all tenants after which all are forgotten. Each has about 2 KB.
+MOST_OF_ALL = 20_000
 
 
 class KnownEvents(NamedTuple):
@@ -61,7 +63,9 @@ class RecentEvents:
         window.to_the_end, window.used = to_the_end, True
 
     def forget(self) -> None:
-        """Forget the events of tenants to which none was added since the last call."""
+        """Forget the events of tenants to which none was added since the last call; of all, if they are too many."""
         self._windows = {tenant: window for tenant, window in self._windows.items() if window.used}
+        if sum(len(window.events) for window in self._windows.values()) > MOST_OF_ALL:
+            self._windows.clear()
         for window in self._windows.values():
             window.used = False
