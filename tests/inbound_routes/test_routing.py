@@ -1,5 +1,7 @@
 """Mail that comes to the MX port goes where routes want it, and nowhere else: real servers, on each database."""
 
+import pytest
+
 from tests.flow.service import until
 
 
@@ -60,6 +62,25 @@ def test_a_route_stores_mail_in_another_mailbox_and_in_the_own_one(service):
     service.ends(service.receive(f"sales@{domain}"), "DELIVERED")
     assert len(service.mailed(f"all@{domain}")) == 2
     assert len(service.mailed(f"info@{domain}")) == 1
+
+
+@pytest.mark.parametrize("box", ["info", "other"])
+def test_routes_wait_for_room_in_a_mailbox_as_the_door_does(service, box):
+    domain = service.domain(f"{box}.room.test", "info", "other")
+    full = f"{box}@{domain}"
+    service.ends(service.receive(full), "DELIVERED")
+    quota = f"{service.url}/mailboxes/{full}"
+    service.http.patch(quota, json={"quota_messages": 1}).raise_for_status()
+    actions = ({"forward": [f"{box}@else.test"]}, {"store": {"mailbox": full}})
+    service.route(*actions, match={"recipient": f"info@{domain}"})
+    sent = service.post(to=f"info@{domain}")["id"]
+    waited = service.ends(sent, "ERROR")
+    assert waited.keys() == {f"info@{domain}"}
+    assert "full" in waited[f"info@{domain}"]["last_reply"]
+    service.http.patch(quota, json={"quota_messages": 2}).raise_for_status()
+    assert service.http.post(f"{service.url}/messages/{sent}/retry").status_code == 200
+    service.ends(sent, "DELIVERED")
+    assert len(service.mailed(full)) == 2
 
 
 def test_a_route_may_drop_mail(service):
