@@ -46,7 +46,9 @@ class RoutedMail:
         # What a route sent here goes to a mailbox: so routes of one service cannot send mail round in circles.
         if envelope.received_for is not None:
             return self._mailboxes.deliver(envelope)
-        rules = self._recipients.rules(envelope.recipients)
+        # What routes want becomes part of the message: so mail of another tenant, which would see it, has no routes.
+        found_rules = self._recipients.rules(envelope.recipients)
+        rules = {owner: its for owner, its in found_rules.items() if owner == envelope.tenant_id}
         if not any(rules.values()):
             return self._mailboxes.deliver(envelope)
         raw = envelope.raw if isinstance(envelope.raw, bytes) else b"".join(envelope.raw.octets())

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.flow.service import until
+from tests.waiting import PATIENCE
 
 
 def test_without_a_route_a_domain_takes_mail_for_its_mailboxes_alone(service):
@@ -135,6 +136,25 @@ def test_mail_of_the_api_to_a_local_domain_takes_the_same_routes(service):
     sent = service.post(to=f"info@{domain}")["id"]
     assert service.ends(sent, "DELIVERED").keys() == {f"info@{domain}", "api@else.test"}
     until(lambda: service.forwarded("api@else.test"))
+
+
+def test_mail_of_another_tenant_is_for_mailboxes_and_does_not_tell_it_of_routes(service):
+    domain = service.domain("theirs.test", "ann")
+    service.route({"forward": ["secret@else.test"]}, match={"recipient": f"*@{domain}"}, name="ours")
+    tenant = service.made("/tenants", name="another")["id"]
+    key = service.made(f"/tenants/{tenant}/keys", name="app", scopes=["messages:write", "messages:read"])["key"]
+    mine = {"headers": {"Authorization": f"Bearer {key}"}, "timeout": PATIENCE}
+    body = {"from": "me@their.test", "to": [f"ann@{domain}", f"bob@{domain}"], "subject": "x", "text": "y"}
+    sent = service.http.post(f"{service.url}/messages", json=body, **mine)
+    assert sent.status_code == 201, sent.text
+    url = f"{service.url}/messages/{sent.json()['id']}"
+    found = until(lambda: (one := service.http.get(url, **mine).json())["status"] != "PENDING" and one)
+    assert {one["address"]: one["status"] for one in found["deliveries"]} == {
+        f"ann@{domain}": "DELIVERED",
+        f"bob@{domain}": "ERROR",
+    }
+    assert "ours" not in str(found)
+    assert len(service.mailed(f"ann@{domain}")) == 1
 
 
 def test_an_address_that_asked_for_no_mail_gets_none(service):
