@@ -50,7 +50,7 @@ class Exchange:
         self.headers: dict[str, str] = {}
         self._body = bytearray()
         self._keep, self._most = keep, keep + drain
-        self._head = self._read = 0  # bytes that came before the body, and of the body
+        self._head = self._read = self._all = 0  # bytes that came before the body, of the body, and in all
         self._in_body = self._complete = False
         self._parser = HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # RFC 9112 §2.2
@@ -81,6 +81,7 @@ class Exchange:
         self.reusable = self.reusable and self._complete
 
     def _feed(self, data: bytes) -> None:
+        self._all += len(data)
         if not self._in_body:
             self._head += len(data)
         try:
@@ -93,6 +94,9 @@ class Exchange:
                 raise NoHTTP(errno.EPROTO, str(error)) from error
         if self._head > LONGEST_HEAD + _READ:
             raise NoHTTP(errno.EPROTO, f"more than {LONGEST_HEAD} bytes of headers")
+        # A chunk of one byte has five others. What is more is trailers, which the parser keeps (RFC 9112 §7.1.2).
+        if self._all > LONGEST_HEAD + _READ + 8 * self._most:
+            raise NoHTTP(errno.EPROTO, "more bytes beside the body than HTTP needs")
 
     def _ended(self) -> None:
         """The server has closed the connection: that is the end of a body whose length was not told."""

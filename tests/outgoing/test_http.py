@@ -174,6 +174,24 @@ def test_an_answer_without_its_end_or_with_an_endless_head_is_an_error_of_the_re
         assert failure(client(), server.url()).why == "broken"
 
 
+@pytest.mark.parametrize("trailer", [b"X: y\r\n", b"x"], ids=["fields", "one_field"])
+def test_an_answer_with_endless_trailers_takes_bounded_memory(client: Client, trailer: bytes) -> None:
+    sent = 0
+
+    def script(receiver: Receiver, connection: socket.socket) -> None:
+        nonlocal sent
+        receiver.read(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n")
+        with suppress(OSError):  # the client has had enough
+            while sent < 50_000_000:
+                connection.sendall(trailer * 10_000)
+                sent += len(trailer) * 10_000
+
+    with Receiver(script) as server:
+        assert failure(client(), server.url()).why == "broken"
+    assert sent < 50_000_000
+
+
 @pytest.mark.parametrize("header", ["a\r\nX: y", "a\nX: y", "a\rX: y", "a\0"])
 def test_a_header_cannot_begin_another(client: Client, header: str) -> None:
     with Receiver(answering(OK)) as server:
