@@ -11,7 +11,7 @@ from uuid import UUID
 from mailbbgun.domains.local import LocalDomains
 from mailbbgun.inbound_routes.effect import NewDelivery, RoutedEffect, RoutedKind
 from mailbbgun.inbound_routes.plan import Header
-from mailbbgun.inbound_routes.recipients import NO_ROOM, InboundRecipients, Intent
+from mailbbgun.inbound_routes.recipients import InboundRecipients, Intent
 from mailbbgun.mailboxes.models import QUARANTINE_FIELD
 from mailbbgun.mailboxes.resolve import UNKNOWN
 from mailbbgun.mailboxes.store import Stored
@@ -46,7 +46,9 @@ class RoutedMail:
         # What a route sent here goes to a mailbox: so routes of one service cannot send mail round in circles.
         if envelope.received_for is not None:
             return self._mailboxes.deliver(envelope)
-        rules = self._recipients.rules(envelope.recipients)
+        # What routes want becomes part of the message: so mail of another tenant, which would see it, has no routes.
+        found_rules = self._recipients.rules(envelope.recipients)
+        rules = {owner: its for owner, its in found_rules.items() if owner == envelope.tenant_id}
         if not any(rules.values()):
             return self._mailboxes.deliver(envelope)
         raw = envelope.raw if isinstance(envelope.raw, bytes) else b"".join(envelope.raw.octets())
@@ -63,11 +65,13 @@ class RoutedMail:
     def _routed(self, envelope: Envelope, recipient: str, intent: Intent, forbidden: Reply | None) -> Outcome:
         """Return the outcome of a recipient that routes match. ``forbidden``: why it may not be forwarded."""
         plan = intent.plan
+        if no_room := intent.no_room:  # nothing is done until all can be, as at the door and in the effect's gate
+            return _refused(no_room)
         forwards = [] if forbidden else [*plan.forwards]
         new = [NewDelivery(one, RoutedKind.MAIL) for one in (*(one.address for one in intent.stores), *forwards)]
         new += [NewDelivery(post_address(rule.id), RoutedKind.POST) for rule in plan.posts]
         if not new and not intent.own and not plan.dropped:
-            return _undelivered(intent, forbidden if plan.forwards else None)
+            return _refused(forbidden if plan.forwards and forbidden else UNKNOWN)
         effect = None
         if intent.own:
             stored = self._mailboxes.deliver(replace(envelope, recipients=(recipient,)))[recipient]
@@ -89,11 +93,7 @@ def _forbidding(recipient: str, header: Header, *, quarantined: bool) -> Reply |
     return NOT_FORWARDED if quarantined else None
 
 
-def _undelivered(intent: Intent, forbidden: Reply | None) -> Outcome:
-    """Return the outcome of a mail of which nothing can be done."""
-    if forbidden:
-        return Bounced(forbidden, Phase.RCPT)
-    reply = next((one for one in NO_ROOM if one in intent.refused), UNKNOWN)
+def _refused(reply: Reply) -> Outcome:
     return Bounced(reply, Phase.RCPT) if reply.code >= 500 else Deferred(reply, Phase.RCPT)
 
 

@@ -36,6 +36,11 @@ class Intent(NamedTuple):
     #: The mailboxes that do not take it.
     refused: Sequence[Reply]
 
+    @property
+    def no_room(self) -> Reply | None:
+        """The reply of a mailbox that has no room for it, that of the smallest first; None: all have."""
+        return next((reply for reply in NO_ROOM if reply in self.refused), None)
+
 
 class InboundRecipients:
     """Knows the recipients at local domains. Thread-safe."""
@@ -124,7 +129,7 @@ def _intent(plan: Plan, recipient: str, found: dict[str, FoundMailbox | Reply]) 
 
 def _taking(tenant_id: UUID, intent: Intent) -> Taking | Reply:
     plan = intent.plan
-    if no_room := next((reply for reply in NO_ROOM if reply in intent.refused), None):
+    if no_room := intent.no_room:
         return no_room
     if intent.own or intent.stores or plan.leaves or plan.dropped:
         return Taking(tenant_id, decided=True)

@@ -25,7 +25,7 @@ from mailbbgun.outgoing.http import HTTPClient
 from mailbbgun.relays.contract import Relay
 from mailbbgun.relays.local import Local
 from mailbbgun.relays.pool import Pool
-from mailbbgun.relays.posting.relay import AT_ONCE_OF_ROUTE, POST_PREFIX, Posts
+from mailbbgun.relays.posting.relay import AT_ONCE, AT_ONCE_OF_ROUTE, POST_PREFIX, Posts
 from mailbbgun.relays.relay import DirectMX, SmartHost
 from mailbbgun.relays.slack.medium import SIMULATED, SLACK_PREFIX, slack_account_of
 from mailbbgun.relays.slack.relay import Slack, SlackSimulator, SlackSource
@@ -282,8 +282,16 @@ class Routes:
 
     def connections_per_tenant(self, route: str) -> int:
         """Return how many connections here one tenant may use on all routes of that kind."""
+        if route.startswith(POST_PREFIX):
+            return max(1, self.connections_of_kind(route) // 2)
         # One tenant's accounts do not get all connections: slow ones must not occupy every connection.
         return max(1, self._settings.WORKER_CONNECTIONS * 3 // 4) if route.startswith(ACCOUNT) else sys.maxsize
+
+    def connections_of_kind(self, route: str) -> int:
+        """Return how many connections here all tenants may use on all routes of that kind."""
+        if route.startswith(POST_PREFIX):  # more would wait in the relay, and other mail for their connections
+            return max(1, min(AT_ONCE, self._settings.WORKER_CONNECTIONS // 2))
+        return sys.maxsize
 
     def gate(self, route: str, waiting: Callable[[], int]) -> float:
         """Return 0 if one more mail may go now, else about how many seconds to wait.

@@ -12,9 +12,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Generic
-from uuid import UUID
 
 from mailbbgun.queues.lanes import HIGH, WeightedRoundRobin
+from mailbbgun.routing.kinds import Kinds
 from mailbbgun.routing.lines import Key, Lines, Q, decrement
 from mailbbgun.routing.pace import Pace
 
@@ -49,7 +49,7 @@ LOOK_SECONDS = 0.5
 
 
 def no_bound(route: str) -> int:
-    """The default of ``connections_per_tenant``: no bound."""
+    """The default of ``connections_per_tenant`` and ``connections_of_kind``: no bound."""
     del route
     return sys.maxsize
 
@@ -68,8 +68,8 @@ class SendQueue(Generic[Q]):
     """Claimed transactions that wait for a connection. Thread-safe.
 
     ``room`` bounds the transactions waiting and under way. ``connections`` returns how many a route
-    may have under way. ``connections_per_tenant`` returns how many one tenant may have under way on
-    all routes of that kind, because a tenant's slow accounts may each be within its own bound.
+    may have under way. ``connections_per_tenant`` and ``connections_of_kind`` return how many one
+    tenant, and all, may have under way on all routes of that kind (``kinds.py``).
 
     ``gate`` is asked before a transaction goes, with its route and a function that counts how many
     could go at once. It returns 0 to let one go, else for how many seconds none may go. ``bell`` is called when
@@ -83,13 +83,14 @@ class SendQueue(Generic[Q]):
         patience: float = PATIENCE,
         gate: Callable[[str, Callable[[], int]], float] = open_gate,
         connections_per_tenant: Callable[[str], int] = no_bound,
+        connections_of_kind: Callable[[str], int] = no_bound,
         bell: Callable[[], None] = nobody_to_wake,
     ) -> None:
         self._room = room
         self._connections = connections
         self._patience = patience
         self._gate = gate
-        self._connections_per_tenant = connections_per_tenant
+        self._kinds = Kinds(connections_per_tenant, connections_of_kind, ROOM_PER_CONNECTION)
         self._bell = bell
         self._paces: dict[str, Pace] = {}  # of routes that have something under way
         self._throttled: dict[str, float] = {}  # route → until when, monotonic seconds
@@ -98,7 +99,6 @@ class SendQueue(Generic[Q]):
         self._space = threading.Condition(self._lock)  # room for a claim, or a line to cut
         self._lines: Lines[Q] = Lines()
         self._under_way: Counter[str] = Counter()
-        self._of_tenants: Counter[UUID] = Counter()  # under way by tenant, where that is bounded
         self._count = 0
         self._urgent = 0  # those of them in the lane of high priority
         self._idle = 0  # connections for which the last take found nothing
@@ -128,17 +128,24 @@ class SendQueue(Generic[Q]):
             self._space.wait_for(lambda: self._closed or self._has_room() or self._slow(), timeout)
             return 0 if self._closed else max(0, self._room - self._count)
 
-    def add(self, transactions: Iterable[Q]) -> None:
-        """Put transactions at the ends of their lines."""
+    def add(self, transactions: Iterable[Q]) -> list[Q]:
+        """Put transactions at the ends of their lines; return those for whose kind of route there is no room."""
+        refused = []
         with self._lock:
             now = time.monotonic()
             for transaction in transactions:
+                key = transaction.route, transaction.tenant_id
+                if not self._kinds.has_room(key):
+                    refused.append(transaction)
+                    continue
                 transaction.lined_up = now
                 self._lines.add(transaction)
+                self._kinds.came(key)
                 self._count += 1
                 self._urgent += transaction.lane == HIGH
             self._changed = True
         self._bell()
+        return refused
 
     def permitted(self) -> None:
         """Ask the gates again: an account has got new permits."""
@@ -197,8 +204,9 @@ class SendQueue(Generic[Q]):
             self._changed = True
             if decrement(self._under_way, transaction.route) and not self._lines.length(transaction.route):
                 self._paces.pop(transaction.route, None)
-            if self._connections_per_tenant(transaction.route) < sys.maxsize:
-                decrement(self._of_tenants, transaction.tenant_id)
+            key = transaction.route, transaction.tenant_id
+            self._kinds.came_back(key)
+            self._kinds.left(key)
             if self._has_room() or transaction.lane == HIGH:
                 self._space.notify_all()
 
@@ -253,16 +261,12 @@ class SendQueue(Generic[Q]):
     def _taken(self, lane: str, key: Key, now: float) -> Q:
         route, transaction = key[0], self._lines.pop(lane, key)
         self._under_way[route] += 1
-        if self._connections_per_tenant(route) < sys.maxsize:
-            self._of_tenants[transaction.tenant_id] += 1
+        self._kinds.went(key)
         self._paces.setdefault(route, Pace(now)).went(now)
         return transaction
 
     def _has_connection(self, key: Key) -> bool:
-        route, tenant_id = key
-        return self._under_way[route] < self._connections(route) and self._of_tenants[
-            tenant_id
-        ] < self._connections_per_tenant(route)
+        return self._under_way[key[0]] < self._connections(key[0]) and self._kinds.has_connection(key)
 
     def _gate_open(self, route: str, now: float) -> bool:
         opens = self._shut.get(route, 0.0)
@@ -327,5 +331,7 @@ class SendQueue(Generic[Q]):
         removed = self._lines.keep(lane, key, stay)
         self._count -= len(removed)
         self._urgent -= len(removed) if lane == HIGH else 0
+        for _ in removed:
+            self._kinds.left(key)
         self._space.notify_all()
         return removed

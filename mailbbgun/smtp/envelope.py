@@ -41,8 +41,8 @@ class Envelope:
     extension only if it needs it. A recipient given twice gets the message once. `sign` is given the header
     as this server gets it, and the body if that was rewritten, and returns the fields to put before it
     (DKIM, RFC 6376): it signs last. For a relay that delivers here, `deliveries` has the id of each recipient's
-    delivery, and `repeated` says whether one of them may have been tried before. `received_for` is the
-    local recipient whose inbound route has this mail forwarded or posted.
+    delivery, `repeated` says whether one of them may have been tried before, and `tenant_id` whose mail it is.
+    `received_for` is the local recipient whose inbound route has this mail forwarded or posted.
     """
 
     mail_from: str
@@ -52,6 +52,7 @@ class Envelope:
     sign: Signing | None = field(default=None, repr=False)
     deliveries: Mapping[str, UUID] = field(default_factory=dict, repr=False, compare=False)
     repeated: bool = True
+    tenant_id: UUID | None = None
     received_for: str | None = None
 
 

@@ -198,7 +198,10 @@ class Intake:
             else:
                 held_back.add(transaction.lane)
                 self._come_back_later(transaction)
-        self._send_queue.add(kept)
+        for transaction in self._send_queue.add(kept):
+            held_back.add(transaction.lane)
+            whose = str(transaction.tenant_id)  # one pace for all: it may have a hundred routes
+            give_back(self._context, transaction, self._context.come_back_times.due_in(whose, AWAY_SECONDS))
         return held_back
 
     def _move_shut_out(self) -> None:

@@ -139,6 +139,7 @@ class WorkerProcess:
             lambda route: min(settings.WORKER_CONNECTIONS, routes.connections(route)),
             gate=self._gate,
             connections_per_tenant=routes.connections_per_tenant,
+            connections_of_kind=routes.connections_of_kind,
             bell=self._loop.wake,
         )
 

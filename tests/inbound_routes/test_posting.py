@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 from email import message_from_bytes
 from email.policy import HTTP
 from urllib.parse import parse_qs
@@ -11,6 +12,7 @@ from urllib.parse import parse_qs
 from standardwebhooks.webhooks import Webhook
 
 from tests.flow.service import until
+from tests.waiting import PATIENCE
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 FILE = (
@@ -102,7 +104,7 @@ def test_mail_that_waits_is_posted_where_its_route_posts_then_and_ends_with_it(s
         service.route({"post": {"url": receiver.url("old")}}, match={"recipient": f"{name}@{domain}"}) for name in "ab"
     ]
     moved, deleted = (service.receive(f"{name}@{domain}") for name in "ab")
-    until(lambda: len(receiver.got("old")) >= 2)
+    until(lambda: len({one.headers["webhook-id"] for one in receiver.got("old")}) == 2)  # both, not one of them twice
     url = f"{service.url}/inbound-routes"
     new = {"actions": [{"post": {"url": receiver.url("new")}}]}
     assert service.http.patch(f"{url}/{routes[0]['id']}", json=new).status_code == 200
@@ -111,6 +113,30 @@ def test_mail_that_waits_is_posted_where_its_route_posts_then_and_ends_with_it(s
     assert len(receiver.got("new")) == 1
     its = service.ends(deleted, "ERROR")[f"inbound-route:{routes[1]['id']}"]
     assert "deleted" in its["last_reply"]
+
+
+def test_applications_that_hang_hold_up_no_other_mail(service, receiver):
+    domain, let_go = service.domain("hang.test"), threading.Event()
+    receiver.answers = lambda _path, _before: let_go.wait(PATIENCE) and 200
+    names = [f"r{number}@{domain}" for number in range(12)]  # two posts for each: more than there are connections
+    for one in names:
+        service.route({"post": {"url": receiver.url("hang")}}, match={"recipient": one})
+    sent = [service.receive(*names, name=name) for name in ("hang.1", "hang.2")]
+    for one in sent:
+        until(lambda one=one: _posts(service, one, len(names)))
+    other = service.post(to="free@else.test")["id"]
+    service.ends(other, "DELIVERED")
+    posts = [one for message in sent for one in _posts(service, message, len(names))]
+    assert {(one["status"], one["attempts"]) for one in posts} == {("PENDING", 0)}
+    let_go.set()
+    for one in sent:
+        service.ends(one, "DELIVERED")
+
+
+def _posts(service, identifier, count):
+    """Return the posts of a message, once there are so many."""
+    found = [one for one in service.message(identifier)["deliveries"] if one["kind"] == "web"]
+    return found if len(found) == count else []
 
 
 def test_what_waits_to_be_posted_is_explained(service, receiver):

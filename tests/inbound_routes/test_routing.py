@@ -1,6 +1,9 @@
 """Mail that comes to the MX port goes where routes want it, and nowhere else: real servers, on each database."""
 
+import pytest
+
 from tests.flow.service import until
+from tests.waiting import PATIENCE
 
 
 def test_without_a_route_a_domain_takes_mail_for_its_mailboxes_alone(service):
@@ -62,6 +65,25 @@ def test_a_route_stores_mail_in_another_mailbox_and_in_the_own_one(service):
     assert len(service.mailed(f"info@{domain}")) == 1
 
 
+@pytest.mark.parametrize("box", ["info", "other"])
+def test_routes_wait_for_room_in_a_mailbox_as_the_door_does(service, box):
+    domain = service.domain(f"{box}.room.test", "info", "other")
+    full = f"{box}@{domain}"
+    service.ends(service.receive(full), "DELIVERED")
+    quota = f"{service.url}/mailboxes/{full}"
+    service.http.patch(quota, json={"quota_messages": 1}).raise_for_status()
+    actions = ({"forward": [f"{box}@else.test"]}, {"store": {"mailbox": full}})
+    service.route(*actions, match={"recipient": f"info@{domain}"})
+    sent = service.post(to=f"info@{domain}")["id"]
+    waited = service.ends(sent, "ERROR")
+    assert waited.keys() == {f"info@{domain}"}
+    assert "full" in waited[f"info@{domain}"]["last_reply"]
+    service.http.patch(quota, json={"quota_messages": 2}).raise_for_status()
+    assert service.http.post(f"{service.url}/messages/{sent}/retry").status_code == 200
+    service.ends(sent, "DELIVERED")
+    assert len(service.mailed(full)) == 2
+
+
 def test_a_route_may_drop_mail(service):
     domain = service.domain("drop.test", "info")
     service.route(match={"header": {"name": "list-id", "value": "*noise*"}, "recipient": f"*@{domain}"}, stop=True)
@@ -114,6 +136,25 @@ def test_mail_of_the_api_to_a_local_domain_takes_the_same_routes(service):
     sent = service.post(to=f"info@{domain}")["id"]
     assert service.ends(sent, "DELIVERED").keys() == {f"info@{domain}", "api@else.test"}
     until(lambda: service.forwarded("api@else.test"))
+
+
+def test_mail_of_another_tenant_is_for_mailboxes_and_does_not_tell_it_of_routes(service):
+    domain = service.domain("theirs.test", "ann")
+    service.route({"forward": ["secret@else.test"]}, match={"recipient": f"*@{domain}"}, name="ours")
+    tenant = service.made("/tenants", name="another")["id"]
+    key = service.made(f"/tenants/{tenant}/keys", name="app", scopes=["messages:write", "messages:read"])["key"]
+    mine = {"headers": {"Authorization": f"Bearer {key}"}, "timeout": PATIENCE}
+    body = {"from": "me@their.test", "to": [f"ann@{domain}", f"bob@{domain}"], "subject": "x", "text": "y"}
+    sent = service.http.post(f"{service.url}/messages", json=body, **mine)
+    assert sent.status_code == 201, sent.text
+    url = f"{service.url}/messages/{sent.json()['id']}"
+    found = until(lambda: (one := service.http.get(url, **mine).json())["status"] != "PENDING" and one)
+    assert {one["address"]: one["status"] for one in found["deliveries"]} == {
+        f"ann@{domain}": "DELIVERED",
+        f"bob@{domain}": "ERROR",
+    }
+    assert "ours" not in str(found)
+    assert len(service.mailed(f"ann@{domain}")) == 1
 
 
 def test_an_address_that_asked_for_no_mail_gets_none(service):

@@ -1,11 +1,12 @@
 """The send queue gives fair turns to routes and lanes, and is bounded."""
 
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 from mailbbgun.routing.pace import WINDOW, Pace
-from mailbbgun.routing.send_queue import SendQueue
+from mailbbgun.routing.send_queue import ROOM_PER_CONNECTION, SendQueue
 from tests.routing.lining import Hands, following, idle_sender, lined_up, transaction
 from tests.waiting import PATIENCE, at_least, bounded, pause
 
@@ -226,16 +227,16 @@ def test_one_tenants_slow_accounts_do_not_keep_every_sender():
         patience=0.0,
         connections_per_tenant=lambda route: 4 if route.startswith("account") else 100,
     )
-    for route in ("account a", "account b", "account c"):
+    for route in ("account:a", "account:b", "account:c"):
         for _ in range(4):
             lines.add([transaction(route, tenant=ours)])
     taken = [following(lines) for _ in range(4)]
     assert all(taken)
     assert following(lines) is None  # each account has a free connection, but their tenant has none
-    lines.add([transaction("account d", tenant=theirs)])
+    lines.add([transaction("account:d", tenant=theirs)])
     lines.add([transaction("elsewhere", tenant=ours)])
     others = [following(lines), following(lines)]
-    assert {one.route for one in others} == {"account d", "elsewhere"}
+    assert {one.route for one in others} == {"account:d", "elsewhere"}
     for one in (*others, taken[0]):
         lines.done(one)
     assert following(lines).tenant_id == ours
@@ -245,10 +246,34 @@ def test_one_tenants_slow_accounts_do_not_keep_every_sender():
 def test_lines_of_accounts_whose_tenant_has_no_connection_to_spare_are_cut():
     lines = SendQueue(12, lambda route: 3, patience=0.0, connections_per_tenant=lambda route: 1)
     for _ in range(12):
-        lines.add([transaction("account a")])
+        lines.add([transaction("account:a")])
     assert following(lines)
     with idle_sender(lines):
         assert len(lines.cut()) == 12 - 1 - 6
+
+
+def test_all_routes_of_a_kind_have_bounds_together_which_other_mail_does_not_feel():
+    ours, theirs = uuid4(), uuid4()
+    lines = SendQueue(
+        200,
+        lambda route: 2,
+        connections_per_tenant=lambda route: {"post": 4, "account": 6}.get(route.partition(":")[0], sys.maxsize),
+        connections_of_kind=lambda route: 5 if route.startswith("post:") else sys.maxsize,
+    )
+    posts = [transaction(f"post:{number}", tenant=ours) for number in range(100)]
+    refused = lines.add(posts)
+    assert refused == posts[4 * ROOM_PER_CONNECTION :]  # the rest of the room is for others
+    of_others = [transaction(f"post:other {number}", tenant=theirs) for number in range(10)]
+    assert lines.add(of_others) == of_others[ROOM_PER_CONNECTION:]
+    taken = lines.take(100)
+    assert sorted(Counter(one.tenant_id for one in taken).values()) in ([1, 4], [2, 3])
+    lines.add([transaction("account:a", tenant=ours), transaction("a.test", tenant=ours)])
+    assert {one.route for one in lines.take(100)} == {"account:a", "a.test"}
+    for one in taken:
+        lines.done(one)
+    assert len(lines.take(100)) == 5
+    lines.close()
+    assert len(lines.add(posts)) < len(refused) + 4 + 1  # what was taken out and what is done make room
 
 
 def test_mail_of_high_priority_has_a_reserve_in_a_full_queue_and_leaves_room_for_other_mail():

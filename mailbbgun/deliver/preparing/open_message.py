@@ -28,7 +28,10 @@ async def opened(context: WorkerContext, transaction: Transaction) -> AsyncItera
         to = tuple(one.address for one in transaction.claims)
         ids = {one.address: one.delivery_id for one in transaction.claims}
         repeated = any(one.claim_number > 1 for one in transaction.claims)
-        unsigned = Envelope(transaction.mail_from, to, raw, transaction.smtputf8, deliveries=ids, repeated=repeated)
+        whose, smtputf8 = transaction.tenant_id, transaction.smtputf8
+        unsigned = Envelope(
+            transaction.mail_from, to, raw, smtputf8, deliveries=ids, repeated=repeated, tenant_id=whose
+        )
         if transaction.received_for is not None:
             return forwarded(unsigned, transaction.received_for, transaction.route)
         return unsigned if context.domain_keys.none else await _signed(context, transaction, unsigned)

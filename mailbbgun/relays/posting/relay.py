@@ -30,7 +30,7 @@ POST_PREFIX = "inbound-route:"
 #: Seconds that a request may take in all: it may have 50 MB of files.
 TIMEOUT = 30.0
 #: Requests at once in one process, of which each has its mail, and the form of it, in memory; and of one route, so
-#: that an application that is slow leaves some to others.
+#: that an application that is slow leaves some to others. One tenant has half of them (``routing/routes.py``).
 AT_ONCE, AT_ONCE_OF_ROUTE = 8, 2
 #: Seconds that a receiver may ask us to wait, at most.
 LONGEST_PAUSE = 3600.0
