@@ -16,6 +16,7 @@ from mailbbgun.http.schemas import LOCATION, REPLAYED, Page, Repeatable
 from mailbbgun.http.urls import NEXT_PAGE, address_of, next_page
 from mailbbgun.inbound_routes import edit, repo, schemas
 from mailbbgun.inbound_routes.recipients import InboundRecipients
+from mailbbgun.outgoing.signing import secret_of
 from mailbbgun.services import Services
 
 blueprint = Blueprint("inbound_routes", __name__, description="What is done with mail that comes to local domains.")
@@ -49,7 +50,7 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     same request sent again with its Idempotency-Key.
     """
     services, tenant_id = provided(Services), caller().tenant_id
-    secret = edit.secret_of(wanted["secret"])
+    secret = secret_of(wanted["secret"])
 
     def add(identifier: UUID) -> dict[str, Any]:
         made = edit.create(session, services.vault, services.settings, tenant_id, identifier, wanted, secret)

@@ -13,7 +13,7 @@ from mailbbgun.core.net import Allowed, Guard
 from mailbbgun.database.crypto import Vault
 from mailbbgun.inbound_routes import repo
 from mailbbgun.mailboxes import repo as mailboxes
-from mailbbgun.outgoing.signing import new_secret, why_no_secret
+from mailbbgun.outgoing.signing import secret_of
 from mailbbgun.outgoing.urls import WEB_PORTS, why_refused
 from mailbbgun.settings.settings import Settings
 from mailbbgun.tenants import repo as tenants
@@ -23,15 +23,6 @@ MOST = 100
 #: Columns that a client may see, and give.
 SHOWN = ("id", "name", "priority", "matching", "actions", "stop", "enabled", "created_at", "updated_at")
 GIVEN = ("name", "priority", "matching", "actions", "stop", "enabled")
-
-
-def secret_of(given: str | None) -> str:
-    """Return a secret that the client gives, or a new one. Raises :class:`InvalidInput`."""
-    if given is None:
-        return new_secret()
-    if why := why_no_secret(given):
-        raise InvalidInput("Some fields are not valid.", fields={"secret": [why]})
-    return given
 
 
 def create(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from mailbbgun.mime_reading.mail import ReadMail
 from mailbbgun.mime_reading.read import AttachmentContent
-from mailbbgun.outgoing.multipart import Form, FormFile, encoded
+from mailbbgun.outgoing.multipart import MultipartFile, MultipartForm, encoded
 
 #: Header fields that the form also has as fields of their own.
 _OWN = ("From", "To", "Cc", "Subject", "Date", "Message-Id", "In-Reply-To", "References", "Reply-To")
@@ -60,7 +60,7 @@ def as_json(posted: PostedMail, identifier: str, at: str) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
-def as_mailgun(posted: PostedMail, secret: str, timestamp: int, token: str) -> Form:
+def as_mailgun(posted: PostedMail, secret: str, timestamp: int, token: str) -> MultipartForm:
     """Return a mail as Mailgun's form. ``token``: random text, which is signed with the ``timestamp``."""
     mail = posted.mail
     names = {f"attachment-{number}": one for number, one in enumerate(posted.files, 1)}
@@ -80,7 +80,7 @@ def as_mailgun(posted: PostedMail, secret: str, timestamp: int, token: str) -> F
         ("signature", signed(secret, timestamp, token)),
     ]
     files = [
-        FormFile(name, one.attachment.filename or name, one.attachment.content_type, one.data)
+        MultipartFile(name, one.attachment.filename or name, one.attachment.content_type, one.data)
         for name, one in names.items()
     ]
     return encoded(fields, files)

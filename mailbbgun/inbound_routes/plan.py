@@ -63,7 +63,7 @@ class RouteRule:
 
 
 @dataclass(slots=True)
-class Plan:
+class RoutePlan:
     """What is to become of a mail to one recipient.
 
     ``own``: a route stores it in the recipient's mailbox. ``stopped``: that mailbox is not asked otherwise.
@@ -94,9 +94,9 @@ class Plan:
         return self.stopped and not (self.own or self.stores or self.leaves)
 
 
-def planned(rules: Sequence[RouteRule], recipient: str, header: Header | None = None) -> Plan:
+def planned(rules: Sequence[RouteRule], recipient: str, header: Header | None = None) -> RoutePlan:
     """Return what the rules, in their order, want of a mail. ``header`` is None before DATA."""
-    plan = Plan()
+    plan = RoutePlan()
     for rule in rules:
         matched = rule.matches(recipient, header)
         if matched is None:
@@ -115,7 +115,7 @@ def planned(rules: Sequence[RouteRule], recipient: str, header: Header | None = 
     return plan
 
 
-def _store(plan: Plan, mailbox: str, recipient: str) -> None:
+def _store(plan: RoutePlan, mailbox: str, recipient: str) -> None:
     if not mailbox or mailbox.lower() == recipient.lower():
         plan.own = True
     else:

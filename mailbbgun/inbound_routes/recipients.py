@@ -7,7 +7,7 @@ from uuid import UUID
 from mailbbgun.database.db import Database
 from mailbbgun.domains.local import LocalDomain, LocalDomains
 from mailbbgun.inbound_routes import repo
-from mailbbgun.inbound_routes.plan import Header, Plan, RouteRule, planned
+from mailbbgun.inbound_routes.plan import Header, RoutePlan, RouteRule, planned
 from mailbbgun.mailboxes.quota import FULL, TOO_LARGE
 from mailbbgun.mailboxes.resolve import NOT_LOCAL, UNKNOWN, FoundMailbox, resolve
 from mailbbgun.smtp.reply import Reply
@@ -30,7 +30,7 @@ class Taking(NamedTuple):
 class Intent(NamedTuple):
     """What is wanted of a mail to one recipient, and where it can be stored."""
 
-    plan: Plan
+    plan: RoutePlan
     own: FoundMailbox | None
     stores: Sequence[FoundMailbox]
     #: The mailboxes that do not take it.
@@ -115,7 +115,7 @@ class InboundRecipients:
         return self._domains.of(address.rpartition("@")[2].lower())
 
 
-def _intent(plan: Plan, recipient: str, found: dict[str, FoundMailbox | Reply]) -> Intent:
+def _intent(plan: RoutePlan, recipient: str, found: dict[str, FoundMailbox | Reply]) -> Intent:
     its = [*([found[recipient]] if plan.to_own_mailbox else []), *(found[one] for one in plan.stores)]
     own = found[recipient] if plan.to_own_mailbox else None
     others = [one for mailbox in plan.stores if isinstance(one := found[mailbox], FoundMailbox)]

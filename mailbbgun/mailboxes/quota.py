@@ -17,7 +17,7 @@ FULL = Reply(452, "4.2.2", "the mailbox is full")
 TOO_LARGE = Reply(552, "5.3.4", "the mail is larger than the mailbox")
 
 
-class Room(NamedTuple):
+class MailboxRoom(NamedTuple):
     """What a mailbox has, and what it takes at most; None: no limit."""
 
     used_messages: int
@@ -32,7 +32,7 @@ class Room(NamedTuple):
         full = self.quota_bytes is not None and self.used_bytes + max(size, 1) > self.quota_bytes
         return FULL if full or (self.quota_messages is not None and self.used_messages >= self.quota_messages) else None
 
-    def with_one_more(self, size: int) -> "Room":
+    def with_one_more(self, size: int) -> "MailboxRoom":
         """Return the room once a mail is in the mailbox."""
         return self._replace(used_messages=self.used_messages + 1, used_bytes=self.used_bytes + size)
 
@@ -55,7 +55,7 @@ class QuotaGate:
         """Lock the mailboxes, in order of id, and return the places of effects that there is no room for."""
         wanted = {one.mailbox_id for one in effects}
         rows = statements.ask(_locked(statements.dialect), {"mailboxes": id_rows(statements.dialect, wanted)})
-        rooms = {identifier: Room(*its) for identifier, *its in rows}
+        rooms = {identifier: MailboxRoom(*its) for identifier, *its in rows}
         over = set()
         for place, one in enumerate(effects):
             room = rooms.get(one.mailbox_id)

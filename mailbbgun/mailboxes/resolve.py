@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from mailbbgun.database.db import Database
 from mailbbgun.domains.local import LocalDomains
 from mailbbgun.mailboxes.models import LocalMailbox, MailboxAlias
-from mailbbgun.mailboxes.quota import Room
+from mailbbgun.mailboxes.quota import MailboxRoom
 from mailbbgun.smtp.reply import Reply
 
 #: Addresses of one statement, at most.
@@ -26,7 +26,7 @@ class FoundMailbox(NamedTuple):
     id: UUID
     tenant_id: UUID
     address: str
-    room: Room
+    room: MailboxRoom
 
 
 def resolve(
@@ -82,7 +82,7 @@ _FOUND = (
 
 def _of_row(row: Sequence[Any]) -> FoundMailbox:
     identifier, tenant_id, address, *its = row
-    return FoundMailbox(identifier, tenant_id, address, Room(*its))
+    return FoundMailbox(identifier, tenant_id, address, MailboxRoom(*its))
 
 
 def _by_name(session: Session, tenant_id: UUID, wanted: Collection[str]) -> dict[str, FoundMailbox]:

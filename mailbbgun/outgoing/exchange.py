@@ -44,7 +44,7 @@ def request(to: Target, body: bytes, headers: Mapping[str, str]) -> bytes:
     return f"{start}{given}\r\n".encode("latin-1") + body
 
 
-class Exchange:
+class HTTPExchange:
     """One request and its answer. ``status`` and ``headers`` (names in lower case) are the answer's.
 
     ``reusable``: the connection may be used for another request.

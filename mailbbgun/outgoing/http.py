@@ -15,7 +15,7 @@ from mailbbgun import __version__
 from mailbbgun.core.errors import ConfigurationError, NotPermitted
 from mailbbgun.core.net import Allowed, Guard
 from mailbbgun.outgoing.connections import Plain, Secure, connection
-from mailbbgun.outgoing.exchange import Exchange, request
+from mailbbgun.outgoing.exchange import HTTPExchange, request
 from mailbbgun.outgoing.look_up import LookUps
 from mailbbgun.outgoing.urls import WEB_PORTS, Target, target
 
@@ -132,7 +132,7 @@ class HTTPClient:
         timeout: float,
         keep: int,
     ) -> HTTPAnswer:
-        exchange, connected = Exchange(keep, _DRAINED), False
+        exchange, connected = HTTPExchange(keep, _DRAINED), False
         try:
             sent = request(wanted, body, headers)
             used.until(began + timeout)

@@ -9,6 +9,8 @@ import hmac
 import secrets
 from collections.abc import Sequence
 
+from mailbbgun.core.errors import InvalidInput
+
 #: Bytes that a secret may have, and those of one that we make.
 LEAST, MOST, MADE = 24, 64, 32
 #: What the text of a secret begins with.
@@ -31,6 +33,15 @@ def why_no_secret(text: str) -> str | None:
     if not LEAST <= length <= MOST:
         return f"Has {length} bytes after base64 is decoded; a secret has {LEAST} to {MOST}."
     return None
+
+
+def secret_of(given: str | None) -> str:
+    """Return a secret that the client gives, or a new one. Raises :class:`InvalidInput`."""
+    if given is None:
+        return new_secret()
+    if why := why_no_secret(given):
+        raise InvalidInput("Some fields are not valid.", fields={"secret": [why]})
+    return given
 
 
 def key_of(secret: str) -> bytes:

@@ -13,7 +13,7 @@ from uuid import UUID
 from mailbbgun.routing.lines import Key, decrement
 
 
-class Kinds:
+class KindBounds:
     """Counts what is in the send queue and what is under way, where that is bounded. Not thread-safe.
 
     ``per_tenant`` and ``of_all`` return how many connections one tenant, and all tenants, may use on

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic
 
 from mailbbgun.queues.lanes import HIGH, WeightedRoundRobin
-from mailbbgun.routing.kinds import Kinds
+from mailbbgun.routing.kinds import KindBounds
 from mailbbgun.routing.lines import Key, Lines, Q, decrement
 from mailbbgun.routing.pace import Pace
 
@@ -90,7 +90,7 @@ class SendQueue(Generic[Q]):
         self._connections = connections
         self._patience = patience
         self._gate = gate
-        self._kinds = Kinds(connections_per_tenant, connections_of_kind, ROOM_PER_CONNECTION)
+        self._kinds = KindBounds(connections_per_tenant, connections_of_kind, ROOM_PER_CONNECTION)
         self._bell = bell
         self._paces: dict[str, Pace] = {}  # of routes that have something under way
         self._throttled: dict[str, float] = {}  # route → until when, monotonic seconds

@@ -25,7 +25,7 @@ _UTF8_QUOTED = r'"(?:[!#-;=?-\[\]-~\u0080-\U0010ffff]|\\[!-;=?-~])*"'
 _UTF8_PATH = re.compile(rf"(?:[{_ATEXT}\u0080-\U0010ffff-]+|{_UTF8_QUOTED})@[A-Za-z0-9_.\u0080-\U0010ffff-]+")
 
 
-class Signing(Protocol):
+class MessageSigning(Protocol):
     """Makes the fields that sign a message, to put before its header."""
 
     def __call__(self, header: bytes, body: Iterable[bytes] | None = None) -> bytes:
@@ -49,7 +49,7 @@ class Envelope:
     recipients: tuple[str, ...]
     raw: Raw = field(repr=False)
     smtputf8: bool = False
-    sign: Signing | None = field(default=None, repr=False)
+    sign: MessageSigning | None = field(default=None, repr=False)
     deliveries: Mapping[str, UUID] = field(default_factory=dict, repr=False, compare=False)
     repeated: bool = True
     tenant_id: UUID | None = None

@@ -13,6 +13,7 @@ from mailbbgun.http.provided import provided
 from mailbbgun.http.responses import created
 from mailbbgun.http.schemas import LOCATION, REPLAYED, Page, Repeatable
 from mailbbgun.http.urls import NEXT_PAGE, address_of, next_page
+from mailbbgun.outgoing.signing import secret_of
 from mailbbgun.services import Services
 from mailbbgun.webhooks import edit, repo, schemas
 from mailbbgun.webhooks.by_hand import ByHand
@@ -52,7 +53,7 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     """
     services, tenant_id = provided(Services), caller().tenant_id
 
-    secret = edit.secret_of(wanted["secret"])
+    secret = secret_of(wanted["secret"])
 
     def add(identifier: UUID) -> dict[str, Any]:
         made = edit.create(session, services.vault, services.settings, tenant_id, identifier, wanted, secret)

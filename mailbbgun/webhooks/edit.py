@@ -12,7 +12,7 @@ from mailbbgun.core.ids import new_id
 from mailbbgun.core.net import Allowed, Guard
 from mailbbgun.database.crypto import Vault
 from mailbbgun.events.reading import START, Position, end
-from mailbbgun.outgoing.signing import new_secret, why_no_secret
+from mailbbgun.outgoing.signing import secret_of
 from mailbbgun.outgoing.urls import WEB_PORTS, why_refused
 from mailbbgun.settings.settings import Settings
 from mailbbgun.tenants import repo as tenants
@@ -30,15 +30,6 @@ def check_url(settings: Settings, url: str) -> None:
     """Raise :class:`InvalidInput` unless requests may be sent to this URL."""
     if why := why_refused(url, Guard(WEB_PORTS, Allowed.read(settings.ALLOW_PRIVATE_HOSTS))):
         raise InvalidInput("Some fields are not valid.", fields={"url": [why]})
-
-
-def secret_of(given: str | None) -> str:
-    """Return a secret that the client gives, or a new one. Raises :class:`InvalidInput`."""
-    if given is None:
-        return new_secret()
-    if why := why_no_secret(given):
-        raise InvalidInput("Some fields are not valid.", fields={"secret": [why]})
-    return given
 
 
 def create(

@@ -25,6 +25,7 @@ from mailbbgun.cli.terminal import (
 from mailbbgun.core.errors import NotFound, Unavailable
 from mailbbgun.core.ids import new_id
 from mailbbgun.events.reading import Position
+from mailbbgun.outgoing.signing import secret_of
 from mailbbgun.webhooks import edit, repo
 from mailbbgun.webhooks.by_hand import ByHand
 from mailbbgun.webhooks.schemas import (
@@ -70,7 +71,7 @@ def index(tenant: str, as_json: bool) -> None:
 def add(url: str, tenant: str, kinds: tuple[str, ...], description: str, test: bool, as_json: bool) -> None:
     """Send events to URL from now on, and print the secret that signs them."""
     given = {"url": url, "kinds": list(kinds), "description": description, "test": test}
-    wanted, secret, made = validated(NewWebhook(), given), edit.secret_of(None), new_id()
+    wanted, secret, made = validated(NewWebhook(), given), secret_of(None), new_id()
     with opened_for(tenant) as (services, tenant_id), as_usage_error():
         with services.db.write(tenant_id) as session:
             shown = edit.create(session, services.vault, services.settings, tenant_id, made, wanted, secret)
