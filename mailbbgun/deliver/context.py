@@ -23,6 +23,7 @@ from mailbbgun.deliver.leases import Leases
 from mailbbgun.deliver.results import Results
 from mailbbgun.deliver.retry import Policy
 from mailbbgun.deliver.transaction import Transaction
+from mailbbgun.domains.local import LocalDomains
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.drivers.budget import Budget
 from mailbbgun.inbound_routes.destination import RoutedMail
@@ -202,7 +203,8 @@ def _routes(services: Services, rate_limiter: RateLimiter, return_paths: ReturnP
 
 def local_relay(services: Services, return_paths: ReturnPaths) -> Local:
     """Return what delivers here: reports that came back are read, all other mail goes by routes and to mailboxes."""
-    mailboxes = RoutedMail(services, MailboxStore(services))
+    domains = LocalDomains(services.db)  # one for both: a domain must not be local to the one and not to the other
+    mailboxes = RoutedMail(services, domains, MailboxStore(services, domains))
     its_rules = rules.classifier(services.settings.BOUNCE_RULES)
     return Local([Reports(services.db, return_paths, services.counters, mailboxes, its_rules), mailboxes])
 

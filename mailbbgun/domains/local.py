@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select, true
@@ -48,8 +49,15 @@ _ALL = CompiledStatement(
 )
 
 
+class _Known(NamedTuple):
+    """The domains as the database had them at ``asked`` (monotonic seconds), or after it."""
+
+    domains: Mapping[str, LocalDomain]
+    asked: float
+
+
 class LocalDomains:
-    """The local domains of all tenants, as they were a moment ago (``FRESH_SECONDS``). Thread-safe.
+    """The local domains of all tenants, as they were a moment ago (``SETTLING_SECONDS``). Thread-safe.
 
     While the database is away they stay as they were.
     """
@@ -57,32 +65,33 @@ class LocalDomains:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._reading = threading.Lock()
-        self._known: Mapping[str, LocalDomain] | None = None
-        self._asked = 0.0  # when the database was last asked; monotonic seconds
+        self._known: _Known | None = None
 
     def of(self, domain: str) -> LocalDomain | None:
         """Return the local domain of this name, which is in A-labels and lower case; None: it is not local.
 
         Raises :class:`DatabaseUnavailable` if the domains have never been read.
         """
-        known = self._known
-        if known is None or time.monotonic() - self._asked >= FRESH_SECONDS:
-            known = self._read(known)
-        return known.get(domain)
+        known, now = self._known, time.monotonic()
+        if known is None or now - known.asked >= FRESH_SECONDS:
+            known = self._read(known, now)
+        return known.domains.get(domain)
 
-    def _read(self, known: Mapping[str, LocalDomain] | None) -> Mapping[str, LocalDomain]:
-        """Read the domains, unless another thread does so now, and there are some that are known."""
-        if not self._reading.acquire(blocking=known is None):
+    def _read(self, known: _Known | None, now: float) -> _Known:
+        """Read the domains, unless another thread does so now, and those that are known are not too old."""
+        usable = known is not None and now - known.asked < SETTLING_SECONDS
+        if not self._reading.acquire(blocking=not usable):
             assert known is not None  # else it would have waited
             return known
         try:
-            if self._known is not None and self._known is not known:
-                return self._known  # another thread has just read them
-            self._known = {row[0]: LocalDomain(*row) for row in self._database.find(_ALL, {})}
+            if self._known is not None and self._known.asked >= now:
+                return self._known  # another thread has read them while this one waited
+            asked = time.monotonic()
+            self._known = _Known({row[0]: LocalDomain(*row) for row in self._database.find(_ALL, {})}, asked)
         except DatabaseUnavailable:
             if self._known is None:
                 raise
+            self._known = self._known._replace(asked=time.monotonic())
         finally:
-            self._asked = time.monotonic()
             self._reading.release()
         return self._known

@@ -33,9 +33,9 @@ NOT_FORWARDED = Reply(550, "5.7.1", "not forwarded, for it is quarantined")
 class RoutedMail:
     """The destination of mail to local domains: routes first, and mailboxes. Thread-safe."""
 
-    def __init__(self, services: Services, mailboxes: Destination) -> None:
+    def __init__(self, services: Services, domains: LocalDomains, mailboxes: Destination) -> None:
         self._mailboxes = mailboxes
-        self._recipients = InboundRecipients(services.db, LocalDomains(services.db))
+        self._recipients = InboundRecipients(services.db, domains)
 
     def takes(self, domain: str, tenant_id: UUID | None) -> bool:
         """Return whether a domain is local. See ``relays/local.py``."""

@@ -93,9 +93,9 @@ class Stored:
 class MailboxStore:
     """The destination of mail to local domains. Thread-safe."""
 
-    def __init__(self, services: Services, domains: LocalDomains | None = None) -> None:
+    def __init__(self, services: Services, domains: LocalDomains) -> None:
         self._database: Database = services.db
-        self._domains = domains or LocalDomains(services.db)
+        self._domains = domains
         self._root = Path(services.settings.MAILDIR_ROOT) if services.settings.MAILDIR_ROOT else None
 
     def takes(self, domain: str, tenant_id: UUID | None) -> bool:
