@@ -25,6 +25,7 @@ from mailbbgun.services import Services
 from mailbbgun.webhooks.sending import SharedEvent, WebhookTarget, keys_of
 from mailbbgun.webhooks.serving import progress
 from mailbbgun.webhooks.serving.alone import LeftAlone
+from mailbbgun.webhooks.serving.pace import Pace
 from mailbbgun.webhooks.serving.recent import RecentEvents
 from mailbbgun.webhooks.serving.senders import MOST, MOST_SLOW, Senders, SendResult, Work
 from mailbbgun.webhooks.serving.served import AT_ONCE, PROBES, EndpointChanges, Served
@@ -67,9 +68,11 @@ class WebhookServing:
 
     def run(self) -> None:
         """Serve endpoints until told to stop, then write what is known and give them back."""
+        pace = Pace()
         while not self._stop.is_set():
             self._wait()
             self._guarded(self._turn)
+            self._stop.wait(pace.rest())
         end = time.monotonic() + LAST_ANSWERS
         while self._senders.busy and time.monotonic() < end:
             self._take_results(0.1)
