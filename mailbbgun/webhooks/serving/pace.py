@@ -11,11 +11,11 @@ import contextlib
 import os
 import time
 
-#: The share of one core that webhooks have while others wait for cores. It is enough for several hundred requests a
+#: The share of one core that webhooks have while others wait for cores. It is enough for a few hundred requests a
 #: second, so that nobody who keeps all cores busy for hours stops them.
-SHARE = 0.1
+SHARE = 0.05
 #: Others wait for cores if this thread waits for so many times as long as it works.
-BUSY = 0.5
+BUSY = 0.25
 #: Seconds between two looks, and the longest rest.
 LOOK, LONGEST = 0.05, 0.5
 
