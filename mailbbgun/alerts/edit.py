@@ -67,7 +67,9 @@ def change(session: Session, who: Caller, alert: Alert, given: Mapping[str, Any]
     values = {name: getattr(alert, name) for name in _CHANGEABLE} | dict(given)
     if "threshold" in given and "resolve_threshold" not in given and alert.resolve_threshold == alert.threshold:
         values["resolve_threshold"] = values["threshold"]
-    _check(values | {"kind": alert.kind, "all_tenants": alert.all_tenants}, who, guard)
+    # A URL that is no longer permitted hinders no other change.
+    judge = guard if values["webhook_url"] != alert.webhook_url else None
+    _check(values | {"kind": alert.kind, "all_tenants": alert.all_tenants}, who, judge)
     now = session.scalars(select(db_now())).one()
     if alert.enabled and not values["enabled"]:
         evaluate.end_all(session, alert, now)
@@ -159,8 +161,11 @@ def _complete(given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _check(values: dict[str, Any], who: Caller, guard: Guard) -> None:
-    """Check a rule's values together, and write addresses as they are stored. Raises :class:`InvalidInput`."""
+def _check(values: dict[str, Any], who: Caller, guard: Guard | None) -> None:
+    """Check a rule's values together, and write addresses as they are stored. Raises :class:`InvalidInput`.
+
+    Without ``guard`` the URL is not looked at.
+    """
     kind, wrong = AlertKind(values["kind"]), Wrong()
     about = ABOUT[kind]
     if values["threshold"] > about.most:
@@ -183,7 +188,7 @@ def _check(values: dict[str, Any], who: Caller, guard: Guard) -> None:
     else:
         if strangers := [one for one in values["emails"] if not who.may_send_to(one)]:
             wrong["emails"] = [f"This API key sends to its guests only, and {strangers[0]} is none."]
-    if values["webhook_url"] and (why := why_refused(values["webhook_url"], guard)):
+    if guard and values["webhook_url"] and (why := why_refused(values["webhook_url"], guard)):
         wrong["webhook_url"] = [why]
     if wrong:
         raise InvalidInput("Some fields are not valid.", fields=wrong)

@@ -13,6 +13,7 @@ from mailbbgun.messages import find
 from mailbbgun.messages.api import DetailsDoor
 from mailbbgun.messages.models import Delivery
 from mailbbgun.messages.repo import of_test_messages
+from mailbbgun.messages.status import Reason
 
 #: Events that are looked at, at most: the newest.
 MOST_EVENTS = 2_000
@@ -27,7 +28,8 @@ def details(database: Database, tenant_id: UUID, message_id: UUID, *, tests_only
     """
     found = find.details(database, tenant_id, message_id, tests_only=tests_only)
     replied = {one.id: one for one in found["deliveries"] if one.finished_at is None or one.reason is not None}
-    if not any(one.reply for one in replied.values()):
+    # A report of a bounce may have a status code and no words.
+    if not any(one.reply or one.reason == Reason.BOUNCED for one in replied.values()):
         return found | {"causes": {}}
     its = (Event.tenant_id == tenant_id, Event.message_id == message_id, Event.kind.in_(_KINDS))
     tests = of_test_messages(Event.message_id, tenant_id, tests_only)

@@ -115,7 +115,10 @@ def _delivered(facts: DeliveryFacts, at: str) -> tuple[str, str]:
         return text, f"GET /mailboxes/{kept.address}/messages/{kept.id} shows it."
     if facts.way.kind == LOCAL:
         text = f"It was delivered on this server{at}: {facts.reply or 'nothing more is known'}"
-        return text, "Nothing: it is in no mailbox of yours. If it was, it has been deleted there."
+        return text, "Nothing: the reply says what was done with it. If it was in a mailbox of yours, it was deleted."
+    if facts.way.kind == POST:
+        text = f"Your application took it{at}: {facts.reply or 'it said nothing more'}"
+        return text, "Nothing: your application is responsible for it now."
     text = f"The next server took it{at}: {facts.reply or 'it said nothing more'}"
     return text, "Nothing: that server is responsible for it now."
 

@@ -21,6 +21,7 @@ from mailbbgun.webhooks.by_hand import ByHand
 blueprint = Blueprint("webhooks", __name__, description="URLs of yours that events are sent to.")
 
 _NONE = "No such webhook."
+_POSITION = "give the position of an event (GET /events) or of an attempt (GET /webhooks/{id}/attempts)."
 _BUSY = "Too many webhooks are being tried."
 
 
@@ -164,7 +165,7 @@ def redeliver(wanted: dict[str, Any], webhook_id: UUID) -> Any:
     try:
         place = Position.parse(wanted["position"])
     except ValueError as error:
-        raise InvalidInput("Some fields are not valid.", fields={"position": [f"{error}."]}) from error
+        raise InvalidInput("Some fields are not valid.", fields={"position": [f"{error}: {_POSITION}"]}) from error
     return provided(ByHand).redeliver(tenant_id, webhook_id, place)
 
 

@@ -1,6 +1,7 @@
 """``/alerts`` through the front door: what is refused, and what is shown."""
 
 import pytest
+from sqlalchemy import text
 
 from tests.http.conftest import Door
 from tests.tenants.conftest import Locked, code
@@ -36,6 +37,18 @@ def test_a_wrong_rule_is_refused_with_the_field_the_value_and_what_is_right(door
     wrong = answer.json()["error"]["fields"]
     assert list(wrong) == [name]
     assert says in wrong[name][0]
+
+
+def test_a_url_that_is_no_longer_permitted_hinders_no_other_change(door: Door) -> None:
+    url = "https://hooks.example.com/x"
+    path = f"/alerts/{made(door, name='moved', webhook_url=url).json()['id']}"
+    with door.services.db.write() as session:  # as if ALLOW_PRIVATE_HOSTS had permitted it once
+        session.execute(text("UPDATE alerts SET webhook_url = 'http://10.0.0.1/x' WHERE name = 'moved'"))
+    changed = door.call("PATCH", path, json={"enabled": False, "webhook_url": "http://10.0.0.1/x"})
+    assert (changed.status_code, changed.json()["enabled"]) == (200, False)
+    wrong = door.call("PATCH", path, json={"webhook_url": "http://10.0.0.2/x", "threshold": 101})
+    assert wrong.json()["error"]["fields"].keys() == {"webhook_url", "threshold"}
+    assert door.call("DELETE", path).status_code == 204
 
 
 def test_rules_are_made_once_changed_silenced_listed_and_deleted(door: Door) -> None:

@@ -10,6 +10,7 @@ from mailbbgun.explain.facts import (
     CATCHER,
     LOCAL,
     MX,
+    POST,
     SERVER,
     SLACK,
     AccountFacts,
@@ -51,7 +52,12 @@ def waits(**more):
         (
             facts(status=DELIVERED, way=Way(LOCAL), reply="250 stored"),
             ["delivered"],
-            ("250 stored", "no mailbox of yours"),
+            ("250 stored", "the reply says what was done with it"),
+        ),
+        (
+            facts(status=DELIVERED, way=Way(POST), reply="250 HTTP 204"),
+            ["delivered"],
+            ("Your application took it", "HTTP 204", "your application is responsible"),
         ),
         (
             facts(status=ERROR, reason="bounced", way=Way(LOCAL), reply="550 no"),

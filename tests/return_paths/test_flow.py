@@ -125,6 +125,16 @@ def test_a_failure_that_may_not_last_ends_the_delivery_and_suppresses_nobody(wor
     assert world.suppressed(name) == []
 
 
+def test_a_report_of_a_code_without_words_has_class_and_cause(world):
+    identifier, path = world.sent("bare")
+    mime = reports.status("bare@example.com", world.header(identifier))
+    world.report(path, re.sub(rb"(?m)^(Diagnostic-Code|<bare@example.com>): .*\r\n", b"", mime))
+    (delivery,) = world.service.ended(identifier, "ERROR")["deliveries"]
+    assert (delivery["last_reply"], delivery["class"], delivery["cause"]) == (None, "hard", "invalid_mailbox")
+    (told,) = world.service.get(f"/messages/{identifier}/explain")["deliveries"]
+    assert "there is no such mailbox" in told["text"]
+
+
 def test_the_return_path_counts_whatever_the_report_says(world):
     identifier, path = world.sent("forwarded")
     mime = reports.status("elsewhere@example.org", "<another@example.org>")

@@ -200,7 +200,10 @@ def test_wrong_webhooks_are_refused_with_a_sentence_about_the_field(running: Ser
     assert made[0].json()["id"] == made[1].json()["id"]
     assert [("secret" in one.json()) for one in made] == [True, False]
     path = f"/webhooks/{made[0].json()['id']}"
-    assert call(running, "POST", f"{path}/redeliver", {"position": "x"}).status_code == 400
+    for wrong in ({}, {"position": "x"}):
+        refused = call(running, "POST", f"{path}/redeliver", wrong)
+        assert refused.status_code == 400
+        assert "give the position of an event" in refused.json()["error"]["fields"]["position"][0]
     assert call(running, "POST", f"{path}/redeliver", {"position": "1-" + "0" * 32}).status_code == 404
     window = {"from": "2026-01-02", "to": "2026-01-01"}
     assert call(running, "POST", f"{path}/replays", window).json()["error"]["fields"].keys() == {"to"}
