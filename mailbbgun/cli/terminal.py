@@ -134,15 +134,15 @@ def typed_options(context: click.Context) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in typed.items()}
 
 
-def validated(schema: Schema, wanted: Mapping[str, Any]) -> Any:
-    """Return the values that a schema loads.
+def validated(schema: Schema, wanted: Mapping[str, Any], noun: str = "option") -> Any:
+    """Return the values that a schema loads. ``noun`` is what an error calls a field.
 
     Raises :class:`click.UsageError` with all that is wrong.
     """
     try:
         return schema.load(wanted)
     except ValidationError as error:
-        raise _usage(sentences(error.messages, schema, wanted, "option")) from error
+        raise _usage(sentences(error.messages, schema, wanted, noun)) from error
 
 
 @contextmanager
