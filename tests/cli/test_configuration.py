@@ -48,8 +48,8 @@ def test_settings_are_changed_and_reset_audited_and_followed(shell: Shell, proce
     assert {one["name"] for one in audited} == changes.keys()
     assert "MAX_RECIPIENTS" in shell.run("config", "reset", "MAX_RECIPIENTS").stdout
     process.look()
-    now = process.settings
-    assert (now.MAX_RECIPIENTS, now.CASE_SENSITIVE_LOCAL_PARTS) == (before, True)
+    restored = process.settings.MAX_RECIPIENTS
+    assert (restored, process.settings.CASE_SENSITIVE_LOCAL_PARTS) == (before, True)
     printed = shell.run("config", "reset", "--all").stdout
     assert ("SMTP_TIMEOUTS" in printed, "MAX_RECIPIENTS" in printed) == (True, False)
     process.look()
