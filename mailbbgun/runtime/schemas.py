@@ -69,7 +69,7 @@ class RequestFigures(Schema):
     last_at = Time(allow_none=True, metadata={"description": "When a running process last answered one."})
 
 
-class Figures(Schema):
+class ServiceStats(Schema):
     """What the service does. All but `in_queue` is counted by the processes of the machine that answers."""
 
     accepted = fields.Integer(metadata={"description": "Messages that were accepted, by HTTP and SMTP."})
