@@ -31,7 +31,7 @@ import click
 
 from mailbbgun.bounces.classify import classify_reply
 from mailbbgun.bounces.read import read
-from mailbbgun.bounces.report import BounceClass, Report, ReportKind
+from mailbbgun.bounces.report import BounceClass, MailReport, ReportKind
 
 #: Sisimai's name for a recipient whom a report does not name, and its reason for automatic answers.
 UNNAMED, AUTO_REPLY = "@libsisimai.org.invalid", "vacation"
@@ -55,7 +55,7 @@ class Score:
             self.misses.append(f"{figure}: {told}")
 
 
-def same(report: Report, wanted: set[str]) -> bool:
+def same(report: MailReport, wanted: set[str]) -> bool:
     """Return whether a report names exactly these, by their addresses or by those that forwarded to them."""
     named = [{one.address.lower(), (one.original_address or one.address).lower()} for one in report.recipients]
     return all(names & wanted for names in named) and wanted <= set().union(*named)
@@ -113,7 +113,7 @@ def _hard(score: Score, found: BounceClass, label: dict[str, Any], told: str) ->
         score.add("hard*", right, told)
 
 
-def _named(report: Report) -> list[str]:
+def _named(report: MailReport) -> list[str]:
     return [one.address for one in report.recipients]
 
 

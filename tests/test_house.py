@@ -128,6 +128,17 @@ def test_no_file_is_longer_than_350_lines_and_no_room_has_more_than_twelve():
     assert (long, {str(room): files for room, files in rooms.items() if files > 12}) == ({}, {})
 
 
+def test_no_two_classes_have_one_name():
+    # Those that begin with _ are of one file.
+    named = Counter(
+        node.name
+        for path in PACKAGE
+        for node in ast.parse(code_of(path)).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name: times for name, times in named.items() if times > 1} == {}
+
+
 def test_the_top_level_programs_are_short():
     for name in ("api.py", "worker.py", "initdb.py"):
         assert len((ROOT / name).read_text().splitlines()) < 15, name

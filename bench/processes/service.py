@@ -18,7 +18,7 @@ from bench.programs import load as loading
 from bench.programs.shapes import SHORT
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.domains import edit
-from mailbbgun.domains.dns.look import Report
+from mailbbgun.domains.dns.look import DNSReport
 from mailbbgun.services import Services, build
 from mailbbgun.settings.load import load
 from mailbbgun.webhooks import edit as webhooks
@@ -114,7 +114,7 @@ class Service:
         try:
             with services.db.write() as session:
                 made = edit.create(session, services.vault, DEFAULT_TENANT, new_id(), domain, edit.pairs())
-                edit.note(session, made, Report((), frozenset()), force=True)
+                edit.note(session, made, DNSReport((), frozenset()), force=True)
         finally:
             services.close()
 

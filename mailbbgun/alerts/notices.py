@@ -24,7 +24,7 @@ DETAIL_SIZE = 300
 MARK = "alert_notice"
 
 
-class Words(NamedTuple):
+class NoticeText(NamedTuple):
     """The texts of a notice."""
 
     subject: str
@@ -57,7 +57,7 @@ def item(incident: Incident, change: Change) -> dict[str, Any]:
     }
 
 
-def words(alert: Alert, notice: Notice, public_url: str) -> Words:
+def words(alert: Alert, notice: Notice, public_url: str) -> NoticeText:
     """Return the texts of a notice."""
     kind = AlertKind(alert.kind)
     about = ABOUT[kind]
@@ -66,7 +66,7 @@ def words(alert: Alert, notice: Notice, public_url: str) -> Words:
     whose = _subjects(items)
     if notice.about == TEST:
         lines = [f"This is a test of the alert {alert.name}. Nothing is wrong.", "", f"It watches {figure}."]
-        return Words(f"[test] {alert.name}", _joined(lines, alert, public_url, None), "info")
+        return NoticeText(f"[test] {alert.name}", _joined(lines, alert, public_url, None), "info")
     fired = notice.about == Change.FIRED
     head = "firing" if fired else "resolved"
     number = f": {shown(items[0]['value'], kind)}" if fired and len(items) == 1 else ""
@@ -76,7 +76,7 @@ def words(alert: Alert, notice: Notice, public_url: str) -> Words:
     if len(items) > MOST_NAMED:
         lines.append(f"- and {len(items) - MOST_NAMED} more")
     subject = f"[{head}] {alert.name}{f' ({whose})' if whose else ''}{number}"
-    return Words(
+    return NoticeText(
         subject, _joined(lines, alert, public_url, about.look if fired else None), "error" if fired else "info"
     )
 

@@ -12,7 +12,7 @@ BLOCK = 65_536
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9-]*)*", re.ASCII)
 
 
-class StoredFile(NamedTuple):
+class StoredObject(NamedTuple):
     """A file of a list: its key, its size in bytes, and when it was stored."""
 
     key: str
@@ -61,7 +61,7 @@ class BlobStore(Protocol):
     def delete(self, keys: Iterable[str]) -> None:
         """Delete files. Those that do not exist are no error."""
 
-    def keys(self, prefix: str) -> Iterator[StoredFile]:
+    def keys(self, prefix: str) -> Iterator[StoredObject]:
         """List the files whose keys begin with ``prefix``, which is empty or ends with ``/``."""
 
     def clean(self, before: datetime) -> None:

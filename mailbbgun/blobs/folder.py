@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from mailbbgun.blobs.base import BLOCK, StoredFile, check_size, checked
+from mailbbgun.blobs.base import BLOCK, StoredObject, check_size, checked
 from mailbbgun.core.errors import BlobMissing, BlobStoreUnavailable
 
 #: The folder of files that are being written.
@@ -105,7 +105,7 @@ class Folder:
             for key in keys:
                 self._path(key).unlink(missing_ok=True)
 
-    def keys(self, prefix: str) -> Iterator[StoredFile]:
+    def keys(self, prefix: str) -> Iterator[StoredObject]:
         top = self._path(prefix.removesuffix("/")) if prefix else self._root
         with _translated(self._root):
             self._root.stat()
@@ -121,7 +121,7 @@ class Folder:
                     except FileNotFoundError:
                         continue  # deleted meanwhile
                 modified = datetime.fromtimestamp(found.st_mtime, UTC)
-                yield StoredFile(path.relative_to(self._root).as_posix(), found.st_size, modified)
+                yield StoredObject(path.relative_to(self._root).as_posix(), found.st_size, modified)
 
     def clean(self, before: datetime) -> None:
         with _translated(self._root):

@@ -16,7 +16,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from minio.lifecycleconfig import AbortIncompleteMultipartUpload, LifecycleConfig, Rule
 
-from mailbbgun.blobs.base import BLOCK, StoredFile, check_size, checked
+from mailbbgun.blobs.base import BLOCK, StoredObject, check_size, checked
 from mailbbgun.blobs.url import Bucket
 from mailbbgun.core.errors import BlobMissing, BlobStoreUnavailable, ConfigurationError
 
@@ -149,13 +149,13 @@ class S3:
                 if fault.code not in _MISSING:
                     raise self._away(f"{fault.code}: {fault.message}")
 
-    def keys(self, prefix: str) -> Iterator[StoredFile]:
+    def keys(self, prefix: str) -> Iterator[StoredObject]:
         if prefix:
             checked(prefix.removesuffix("/"))
         with self._translated():
             for found in self._client.list_objects(self._bucket.name, prefix=prefix, recursive=True):
                 if found.last_modified is not None:  # None: a folder
-                    yield StoredFile(found.object_name, found.size or 0, found.last_modified)
+                    yield StoredObject(found.object_name, found.size or 0, found.last_modified)
 
     def clean(self, before: datetime) -> None:
         """Do nothing: the bucket's lifecycle rule removes parts."""

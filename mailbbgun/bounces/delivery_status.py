@@ -24,16 +24,16 @@ class StatusOfRecipient:
 
 
 @dataclass(slots=True)
-class Status:
+class DeliveryStatus:
     """What the part says of the mail and its recipients."""
 
     envelope_id: str | None = None
     recipients: list[StatusOfRecipient] = field(default_factory=list)
 
 
-def parse(text: str) -> Status:
+def parse(text: str) -> DeliveryStatus:
     """Return what the part says. Blocks without a recipient are about the mail."""
-    found = Status()
+    found = DeliveryStatus()
     for block in _blocks(text):
         if one := _recipient(block):
             if len(found.recipients) < MOST_RECIPIENTS:

@@ -6,9 +6,9 @@ from html import unescape
 
 from mailbbgun.bounces import addresses, auto_reply, delivery_status, feedback, mime, notice
 from mailbbgun.bounces.classify import Classifier, after_data, at_rcpt, codes_in, in_reply_to
-from mailbbgun.bounces.delivery_status import Status, StatusOfRecipient
+from mailbbgun.bounces.delivery_status import DeliveryStatus, StatusOfRecipient
 from mailbbgun.bounces.mime import Mail
-from mailbbgun.bounces.report import BounceClass, FailedRecipient, Report, ReportKind
+from mailbbgun.bounces.report import BounceClass, FailedRecipient, MailReport, ReportKind
 
 #: Characters of what a report says to a person that are kept, and of what it says about one recipient.
 LONGEST_TEXT, LONGEST_REASON = 4_096, 1_000
@@ -50,7 +50,7 @@ _TAG = re.compile(r"<[^<>]{0,2000}>")
 _BREAKS = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d|/td)\b[^<>]{0,200}>", re.IGNORECASE)
 
 
-def read(raw: bytes, classifier: Classifier | None = None) -> Report:
+def read(raw: bytes, classifier: Classifier | None = None) -> MailReport:
     """Return what a mail that came back says. Takes bounded time and memory, and never raises.
 
     ``raw`` may have any line ends and any damage; its first ``mime.MOST_BYTES`` are read.
@@ -75,7 +75,7 @@ class _Reader:
         ]
         self._ours = frozenset(one.lower() for one in [*ours, *feedback.addressed(self._original, "from")])
 
-    def report(self) -> Report:
+    def report(self) -> MailReport:
         return (
             self._complaint()
             or self._ses()
@@ -87,7 +87,7 @@ class _Reader:
             or self._rest()
         )
 
-    def _complaint(self) -> Report | None:
+    def _complaint(self) -> MailReport | None:
         part = next(self._mail.of_type("message/feedback-report"), None)
         if part is None:
             return self._informal_complaint()
@@ -96,7 +96,7 @@ class _Reader:
         recipients = tuple(FailedRecipient(one, *cause) for one in told.recipients)
         return self._report(ReportKind.COMPLAINT, recipients, told.envelope_id, told.feedback_type, told.message_id)
 
-    def _informal_complaint(self) -> Report | None:
+    def _informal_complaint(self) -> MailReport | None:
         """Return the complaint of a loop, or the wish to be left alone, that names no format."""
         if "x-hmxmroriginalrecipient" in self._original:
             kind, found = "abuse", feedback.recipients_of(self._original)
@@ -107,11 +107,11 @@ class _Reader:
         cause = (BounceClass.UNKNOWN, "complaint", None, None, self._text[:LONGEST_REASON])
         return self._report(ReportKind.COMPLAINT, [FailedRecipient(one, *cause) for one in found], None, kind)
 
-    def _receipt(self) -> Report | None:
+    def _receipt(self) -> MailReport | None:
         is_one = any(self._mail.of_type("message/disposition-notification", "message/global-disposition-notification"))
         return self._report(ReportKind.OTHER) if is_one else None
 
-    def _ses(self) -> Report | None:
+    def _ses(self) -> MailReport | None:
         told = feedback.ses(self._words)
         kinds = {"bounce": ReportKind.FAILURE, "complaint": ReportKind.COMPLAINT, "delivery": ReportKind.SUCCESS}
         if told is None or told.kind not in kinds:
@@ -123,11 +123,11 @@ class _Reader:
             found = [self._failed(address, said, status, "") for address, status, said in told.recipients]
         return self._report(kinds[told.kind], _unique(found), None, told.feedback_type)
 
-    def _notification(self) -> Report | None:
+    def _notification(self) -> MailReport | None:
         parts = [*self._mail.of_type("message/delivery-status", "message/global-delivery-status")]
         if not parts and self._looks_like_a_bounce():
             parts = [one for one in self._mail.parts[:4] if delivery_status.looks_like_one(one.text)]
-        status = Status()
+        status = DeliveryStatus()
         for part in parts:
             one = delivery_status.parse(part.text)
             status.envelope_id = status.envelope_id or one.envelope_id
@@ -145,7 +145,7 @@ class _Reader:
         )
         return self._report(kind, _unique(recipients), status.envelope_id)
 
-    def _prose(self) -> Report | None:
+    def _prose(self) -> MailReport | None:
         if not self._looks_like_a_bounce():
             return None
         named = [
@@ -169,14 +169,14 @@ class _Reader:
             kind, _unique([self._failed(one, text, "", self._text if only else "") for one, text in pairs])
         )
 
-    def _list(self) -> Report | None:
+    def _list(self) -> MailReport | None:
         """Return the failure that a list manager reports: the list did not take the mail."""
         author = next(iter(feedback.addressed(self._mail.headers, "from")), "")
         found = notice.list_that_refuses(self._halves.lines, author, self._ours)
         recipients = [self._failed(one.address, "", "", one.text) for one in found]
         return self._report(ReportKind.FAILURE, recipients) if recipients else None
 
-    def _forwarded(self) -> Report | None:
+    def _forwarded(self) -> MailReport | None:
         """Return what a mail server's report says that a person forwards, as an attachment or quoted."""
         if self._is_forwarded or auto_reply.is_one(self._mail):
             return None
@@ -192,7 +192,7 @@ class _Reader:
                     return told
         return None
 
-    def _rest(self) -> Report:
+    def _rest(self) -> MailReport:
         return self._report(ReportKind.AUTO_REPLY if auto_reply.is_one(self._mail) else ReportKind.OTHER)
 
     def _looks_like_a_bounce(self) -> bool:
@@ -260,10 +260,10 @@ class _Reader:
         envelope_id: str | None = None,
         feedback_type: str | None = None,
         message_id: str | None = None,
-    ) -> Report:
+    ) -> MailReport:
         about = message_id or next(iter(self._original.get("message-id", ())), None)
         about, envelope_id, feedback_type = (one and _shown(one)[:998] for one in (about, envelope_id, feedback_type))
-        return Report(kind, tuple(recipients), about, envelope_id, feedback_type, self._text)
+        return MailReport(kind, tuple(recipients), about, envelope_id, feedback_type, self._text)
 
 
 def _kind_of(recipients: Sequence[StatusOfRecipient]) -> ReportKind:

@@ -53,7 +53,7 @@ class FailedRecipient:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class MailReport:
     """What a mail that came back says."""
 
     kind: ReportKind

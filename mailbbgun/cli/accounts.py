@@ -17,7 +17,7 @@ from mailbbgun.cli.terminal import (
     all_pages,
     as_json,
     as_usage_error,
-    confirmed,
+    confirm_deletion,
     of_tenant,
     opened_for,
     options_of,
@@ -244,9 +244,7 @@ def delete(account: str, tenant: str, yes: bool) -> None:
     with opened_for(tenant) as (services, tenant_id):
         with services.db.read(tenant_id) as session:
             found = _found(session, tenant_id, account)
-        if not yes and not confirmed(f"Delete the account {found.setting_name} ({found.smtp_host}) and its password?"):
-            click.echo("nothing was deleted", err=True)
-            sys.exit(1)
+        confirm_deletion(f"the account {found.setting_name} ({found.smtp_host}) and its password", yes=yes)
         with services.db.write(tenant_id) as session:
             repo.remove(session, tenant_id, found.id)
     click.echo(f"deleted {found.setting_name}")

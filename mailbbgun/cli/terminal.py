@@ -134,15 +134,15 @@ def typed_options(context: click.Context) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in typed.items()}
 
 
-def validated(schema: Schema, wanted: Mapping[str, Any]) -> Any:
-    """Return the values that a schema loads.
+def validated(schema: Schema, wanted: Mapping[str, Any], noun: str = "option") -> Any:
+    """Return the values that a schema loads. ``noun`` is what an error calls a field.
 
     Raises :class:`click.UsageError` with all that is wrong.
     """
     try:
         return schema.load(wanted)
     except ValidationError as error:
-        raise _usage(sentences(error.messages, schema, wanted, "option")) from error
+        raise _usage(sentences(error.messages, schema, wanted, noun)) from error
 
 
 @contextmanager
@@ -158,7 +158,7 @@ def _usage(wrong: Mapping[str, Sequence[str]]) -> click.UsageError:
     return click.UsageError(" ".join(f"{field}: {' '.join(why)}" for field, why in wrong.items()))
 
 
-def confirmed(question: str) -> bool:
+def _confirmed(question: str) -> bool:
     """Ask for a yes, which may also come through a pipe.
 
     Raises :class:`click.UsageError` if the input ends without an answer.
@@ -170,6 +170,13 @@ def confirmed(question: str) -> bool:
             raise
         click.echo(err=True)
         raise click.UsageError("There is nobody to confirm it: --yes does not ask.") from None
+
+
+def confirm_deletion(what: str, *, yes: bool) -> None:
+    """Ask whether something is to be deleted, unless ``yes``. The answer no ends the program with exit code 1."""
+    if not yes and not _confirmed(f"Delete {what}?"):
+        click.echo("nothing was deleted", err=True)
+        sys.exit(1)
 
 
 def options_of(schema: Schema, *but: str) -> Callable[[Command], Command]:
@@ -251,6 +258,13 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> No
             [[_text(row[name]) for name in columns] for row in rows], columns, tablefmt="plain", disable_numparse=True
         )
     )
+
+
+def print_page(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], count: int, last: UUID | None) -> None:
+    """Print a page of a list as a table, and, if it is not all of ``count``, how to go on after the id ``last``."""
+    print_table(rows, columns)
+    if len(rows) < count:
+        click.echo(f"{len(rows)} of {count}" + (f"; to go on: --after {last}" if last else ""), err=True)
 
 
 def print_one(row: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ _ATTACHED = re.compile(rb"\ncontent-disposition:[ \t]*attachment", re.IGNORECASE
 _MULTIPART = re.compile(rb"multipart/", re.IGNORECASE)
 
 
-class Shown(NamedTuple):
+class MailSummary(NamedTuple):
     """What is shown of a mail. All are one line, and empty if the mail has no such thing."""
 
     sender: Mailbox
@@ -37,13 +37,13 @@ class Shown(NamedTuple):
     has_attachments: bool
 
 
-def shown(raw: bytes) -> Shown:
+def shown(raw: bytes) -> MailSummary:
     """Return what is shown of a mail."""
     values: dict[bytes, str] = {}
     for name, value in _fields(raw):
         values.setdefault(name, value)
     message_id = as_one_line(values.get(b"message-id", ""))
-    return Shown(
+    return MailSummary(
         _sender(values.get(b"from", "")),
         as_one_line(decoded(values.get(b"subject", ""))),
         message_id if len(message_id) <= MESSAGE_ID_SIZE else "",

@@ -27,7 +27,7 @@ from mailbbgun.domains.local import LocalDomains
 from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.drivers.budget import Budget
 from mailbbgun.inbound_routes.destination import RoutedMail
-from mailbbgun.inbound_routes.posting import InboundPosts
+from mailbbgun.inbound_routes.posts.posting import InboundPosts
 from mailbbgun.limits.permits import PermitStore
 from mailbbgun.limits.rate_limiter import RateLimiter
 from mailbbgun.limits.stores import permit_store

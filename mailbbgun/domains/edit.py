@@ -21,7 +21,7 @@ from mailbbgun.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from mailbbgun.database.crypto import Vault
 from mailbbgun.domains import repo
 from mailbbgun.domains.dns.findings import aligned
-from mailbbgun.domains.dns.look import Plan, Report
+from mailbbgun.domains.dns.look import DNSReport, Plan
 from mailbbgun.domains.dns.records import SPF_OF_PRESET, records
 from mailbbgun.domains.keys import KeyPair, new_pairs
 from mailbbgun.domains.models import ACTIVE, PENDING, RETIRED, DKIMKey, Policy, SendingDomain
@@ -128,7 +128,7 @@ def check_none_waits(session: Session, domain: SendingDomain) -> None:
         )
 
 
-def note(session: Session, domain: SendingDomain, report: Report, *, force: bool = False) -> list[DKIMKey]:
+def note(session: Session, domain: SendingDomain, report: DNSReport, *, force: bool = False) -> list[DKIMKey]:
     """Keep what the DNS says, and activate keys whose record was seen; with ``force`` all that wait.
 
     Returns the keys that sign from now on.

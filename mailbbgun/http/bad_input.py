@@ -123,9 +123,10 @@ def printable(text: str, longest: int = SHOWN_SIZE) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of ``names`` that is most like ``name``; None if none is like it."""
-    found = get_close_matches(name[:SHOWN_SIZE].lower(), list(names), n=1, cutoff=0.7)
-    return found[0] if found else None
+    """Return the one of ``names`` that is most like ``name``, in any case; None if none is like it."""
+    known = {one.lower(): one for one in names}
+    found = get_close_matches(name[:SHOWN_SIZE].lower(), known, n=1, cutoff=0.7)
+    return known[found[0]] if found else None
 
 
 def listed(names: Sequence[str], last: str = "or") -> str:

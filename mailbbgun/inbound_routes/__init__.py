@@ -7,6 +7,6 @@ that ends its local delivery, so each happens once; posts and forwards are then 
 
 Files: `api` and `schemas` are the resource ``/inbound-routes``; `edit` checks and changes routes, `models`
 has the table, `repo` its queries. `patterns` and `plan` decide, purely, what routes want of a mail.
-`recipients` answers for the SMTP door, `destination` delivers, `effect` stores. `posting` makes the
-requests that ``relays/posting/relay.py`` sends, `forms` their bodies.
+`recipients` answers for the SMTP door, `destination` delivers, `effect` stores. ``posts/`` makes the
+requests that ``relays/posting/relay.py`` sends.
 """

@@ -3,9 +3,7 @@
 from typing import Any, cast
 from uuid import UUID
 
-from mailbbgun.core import addresses
 from mailbbgun.core.caller import Scope
-from mailbbgun.core.errors import InvalidInput
 from mailbbgun.database import idempotency
 from mailbbgun.domains.local import LocalDomains
 from mailbbgun.http.blueprint import Blueprint
@@ -114,10 +112,5 @@ def try_out(wanted: dict[str, Any]) -> Any:
 
     Nothing is stored, and nothing is sent.
     """
-    try:
-        recipient = addresses.address(wanted["recipient"])
-    except ValueError as error:
-        raise InvalidInput("Some fields are not valid.", fields={"recipient": [str(error)]}) from error
-    header = None if wanted["headers"] is None else [*wanted["headers"].items()]
     database = provided(Services).db
-    return InboundRecipients(database, LocalDomains(database)).tried(caller().tenant_id, recipient, header)
+    return InboundRecipients(database, LocalDomains(database)).tried(caller().tenant_id, wanted)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from mailbbgun.core import addresses
+from mailbbgun.core.errors import InvalidInput
 from mailbbgun.database.db import Database
 from mailbbgun.domains.local import LocalDomain, LocalDomains
 from mailbbgun.inbound_routes import repo
@@ -92,11 +94,17 @@ class InboundRecipients:
         found = self.intents(recipients, self.rules(recipients), size, header)
         return {one: _taking(*intent) if intent else NOT_LOCAL for one, intent in found.items()}
 
-    def tried(self, tenant_id: UUID, recipient: str, header: Header | None) -> dict[str, Any]:
-        """Return what would become of a mail, as ``schemas.InboundVerdict`` shows it. Raises as :meth:`intents`.
+    def tried(self, tenant_id: UUID, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what would become of a mail (``schemas.InboundTrial``), as ``schemas.InboundVerdict`` shows it.
 
-        A domain that is local to another tenant is told as one that is not local.
+        A domain that is local to another tenant is told as one that is not local. Raises :class:`InvalidInput`, and
+        as :meth:`intents`.
         """
+        try:
+            recipient = addresses.address(wanted["recipient"])
+        except ValueError as error:
+            raise InvalidInput("Some fields are not valid.", fields={"recipient": [str(error)]}) from error
+        header = None if wanted["headers"] is None else [*wanted["headers"].items()]
         rules = {owner: its for owner, its in self.rules([recipient]).items() if owner == tenant_id}
         found = self.intents([recipient], rules, header=header)[recipient]
         if found is None:

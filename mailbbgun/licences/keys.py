@@ -21,7 +21,7 @@ from mailbbgun.settings.settings import Settings
 SPARE = 86_400
 
 
-class Shown(NamedTuple):
+class TokenClaims(NamedTuple):
     """Whose licence a token that we signed is."""
 
     tenant_id: UUID
@@ -56,12 +56,12 @@ def jwks(session: Session, settings: Settings) -> dict[str, Any]:
     return {"keys": [public_jwk(one.kid, one.public_key) for one in repo.published_keys(session, longest)]}
 
 
-def shown(database: Database, token: str) -> Shown:
+def shown(database: Database, token: str) -> TokenClaims:
     """Return whose licence a token is. Raises :class:`BadToken`."""
     with database.read() as session:
         claims = read(token, TokenKind.LICENCE, lambda kid: repo.public_key(session, kid))
     try:
-        return Shown(UUID(claims["aud"]), UUID(claims["jti"]))
+        return TokenClaims(UUID(claims["aud"]), UUID(claims["jti"]))
     except (KeyError, ValueError) as error:
         raise BadToken("it names no licence") from error
 

@@ -16,7 +16,7 @@ from mailbbgun.core.errors import Conflict, InvalidInput
 from mailbbgun.core.ids import new_id
 from mailbbgun.licences import repo
 from mailbbgun.licences.issue import in_force, issuer
-from mailbbgun.licences.keys import Shown, shown, signing_pair
+from mailbbgun.licences.keys import TokenClaims, shown, signing_pair
 from mailbbgun.licences.models import Activation, Licence
 from mailbbgun.licences.state import SKEW, LicenceState, standing
 from mailbbgun.licences.tokens import BadToken, TokenKind, sign
@@ -113,7 +113,7 @@ def revocations(session: Session, services: Services, tenant_id: UUID) -> str:
     return sign(signing_pair(session, services.vault), TokenKind.REVOKED, claims)
 
 
-def _shown(services: Services, token: str) -> Shown:
+def _shown(services: Services, token: str) -> TokenClaims:
     try:
         return shown(services.db, token)
     except BadToken as error:
@@ -124,14 +124,14 @@ def _no_token(why: object) -> InvalidInput:
     return InvalidInput("Some fields are not valid.", fields={"token": [f"The token is not valid: {why}."]})
 
 
-def _licence(session: Session, whose: Shown) -> Licence:
+def _licence(session: Session, whose: TokenClaims) -> Licence:
     licence = repo.licence(session, whose.tenant_id, whose.licence_id)
     if licence is None:
         raise _no_token("its licence does not exist")
     return licence
 
 
-def _locked(session: Session, whose: Shown) -> tuple[Licence, datetime]:
+def _locked(session: Session, whose: TokenClaims) -> tuple[Licence, datetime]:
     """Lock a licence with its seats, and return it and the time. Raises :class:`Conflict` if it is not in force."""
     repo.lock(session, whose.tenant_id, _licence(session, whose).root_id)
     now = repo.now(session)

@@ -62,7 +62,7 @@ Rows = Mapping[tuple[str, ...], float]
 Found = dict[Family, Rows]
 
 
-class Figures:
+class Collector:
     """Looks at database, queue and disk for scrapes. Thread-safe."""
 
     def __init__(self, services: Services, clock: Callable[[], float] = time.monotonic) -> None:

@@ -5,7 +5,7 @@ from mailbbgun.counters.families import FAMILIES, Family, Type
 from mailbbgun.counters.files import Totals, read
 from mailbbgun.counters.keeping import API, SMTPD, WORKER, Keeper
 from mailbbgun.metrics.exposition import Shown, counted, written
-from mailbbgun.metrics.figures import FIGURES, Figures, shown
+from mailbbgun.metrics.figures import FIGURES, Collector, shown
 from mailbbgun.services import Services
 
 BUILD = Family(Type.GAUGE, "mailbbgun_build_info", "1; the label has the version.", ("version",))
@@ -22,7 +22,7 @@ class Metrics:
     def __init__(self, services: Services, keeper: Keeper) -> None:
         self.keeper = keeper
         self._services = services
-        self._figures = Figures(services)
+        self._figures = Collector(services)
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics as text, and its content type. ``accept`` is the header that asks for a format.

@@ -10,7 +10,7 @@ _ALTERNATIVE, _RELATED = "multipart/alternative", "multipart/related"
 
 
 @dataclass(slots=True)
-class Shown:
+class BodyParts:
     """The parts of a mail by what a reader does with them, each in the order of the mail."""
 
     text: list[Part] = field(default_factory=list)
@@ -18,13 +18,13 @@ class Shown:
     files: list[Part] = field(default_factory=list)
 
 
-def shown(root: Part) -> Shown:
+def shown(root: Part) -> BodyParts:
     """Return what is text, what is HTML and what are files.
 
     A mail whose only parts are one in HTML and some in plain text beside it, like a list's footer, has
     all of them in its HTML.
     """
-    found = Shown()
+    found = BodyParts()
     if root.type.value.startswith("multipart/") and root.children:
         _sort(root, found, within_alternative=False)
     else:
@@ -48,7 +48,7 @@ def _has_name(part: Part) -> bool:
     return any(name.partition("*")[0] in {"name", "filename"} for name in names)
 
 
-def _sort(parent: Part, found: Shown, *, within_alternative: bool) -> None:
+def _sort(parent: Part, found: BodyParts, *, within_alternative: bool) -> None:
     kind = parent.type.value
     alternative = within_alternative or kind == _ALTERNATIVE
     texts, htmls = len(found.text), len(found.html)
@@ -65,7 +65,7 @@ def _sort(parent: Part, found: Shown, *, within_alternative: bool) -> None:
         found.html += found.text[texts:]
 
 
-def _place(part: Part, found: Shown, *, body: bool, alternative: bool) -> None:
+def _place(part: Part, found: BodyParts, *, body: bool, alternative: bool) -> None:
     if not body:
         found.files.append(part)
     elif part.type.value == "text/html":

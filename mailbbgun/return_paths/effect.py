@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from mailbbgun.bounces.report import Report
+from mailbbgun.bounces.report import MailReport
 from mailbbgun.counters.counters import Counters
 from mailbbgun.counters.families import RETURNED
 from mailbbgun.database.compiled import Statements, StatementStep
@@ -32,7 +32,7 @@ class ReportEffect:
     is claimed the next time; one that a worker has in hand still leaves.
     """
 
-    report: Report
+    report: MailReport
     delivery_ids: Sequence[UUID]
     proved: bool
     counters: Counters

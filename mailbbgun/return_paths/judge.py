@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mailbbgun.bounces.report import BounceClass, FailedRecipient, Report, ReportKind
+from mailbbgun.bounces.report import BounceClass, FailedRecipient, MailReport, ReportKind
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages.status import DELIVERED
 
@@ -49,7 +49,7 @@ class ReportedChange:
 
 
 def decided(
-    report: Report, address: str, status: str, happened: Collection[Happened], *, proved: bool
+    report: MailReport, address: str, status: str, happened: Collection[Happened], *, proved: bool
 ) -> ReportedChange | None:
     """Return what a report about a delivery to ``address`` changes; None: nothing.
 
@@ -79,7 +79,7 @@ def about_whom(recipients: Sequence[FailedRecipient], address: str) -> FailedRec
     return named or next(iter(recipients), None)
 
 
-def _kind(report: Report, status: str, *, proved: bool) -> Kind | None:
+def _kind(report: MailReport, status: str, *, proved: bool) -> Kind | None:
     if not proved:
         return Kind.RETURNED if report.kind in _TOLD_UNPROVED else None
     if report.kind is ReportKind.FAILURE and status == DELIVERED:
@@ -89,7 +89,7 @@ def _kind(report: Report, status: str, *, proved: bool) -> Kind | None:
     return _PROVED_KINDS.get(report.kind, Kind.RETURNED)
 
 
-def _repeated(report: Report, kind: Kind, happened: Collection[Happened]) -> bool:
+def _repeated(report: MailReport, kind: Kind, happened: Collection[Happened]) -> bool:
     """Return whether the delivery has an event for this kind of report."""
     failed = report.kind is ReportKind.FAILURE
     if failed and any(one.kind == Kind.BOUNCED and "returned" in one.data for one in happened):
@@ -104,7 +104,7 @@ def _lasts(about: FailedRecipient) -> bool:
     return about.class_ is BounceClass.HARD and (about.enhanced or "").split(".")[1:2] != ["7"]
 
 
-def _data(report: Report, about: FailedRecipient | None, kind: Kind) -> dict[str, Any]:
+def _data(report: MailReport, about: FailedRecipient | None, kind: Kind) -> dict[str, Any]:
     text = (about.text if about else "") or report.text
     feedback_type = report.feedback_type and storable(report.feedback_type)
     found: dict[str, Any] = {"reply": storable(text) or None, "feedback_type": feedback_type}

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from mailbbgun.bounces.classify import Classifier
 from mailbbgun.bounces.read import read
-from mailbbgun.bounces.report import Report, ReportKind
+from mailbbgun.bounces.report import MailReport, ReportKind
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.counters.counters import Counters
 from mailbbgun.counters.families import RETURNED
@@ -92,7 +92,7 @@ class Reports:
             return dict.fromkeys(others, Bounced(NO_SUCH, Phase.RCPT))
         return self._mailboxes.deliver(_for(envelope, others))
 
-    def _outcome(self, address: str, report: Report, head: bytes) -> Outcome:
+    def _outcome(self, address: str, report: MailReport, head: bytes) -> Outcome:
         if self._paths.mailbox(address):
             delivery_id = self._paths.mentioned(head)
         elif (delivery_id := self._delivery_of(address)) is None:
@@ -116,7 +116,7 @@ class Reports:
             log.info("return_path_refused", extra={"address": address[:254]})
         return delivery_id
 
-    def _named(self, report: Report) -> Sequence[UUID]:
+    def _named(self, report: MailReport) -> Sequence[UUID]:
         """Return the deliveries that a report names by the Message-ID of ours and their recipients."""
         if report.message_id_header is None or report.kind not in _NAMED_BY:
             return []

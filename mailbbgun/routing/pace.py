@@ -4,7 +4,7 @@
 WINDOW = 4.0
 
 
-class Pace:
+class Throughput:
     """How many transactions of a route left in a second, lately. Times are monotonic seconds."""
 
     __slots__ = ("_before", "_began", "_count")

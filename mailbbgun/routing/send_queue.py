@@ -16,7 +16,7 @@ from typing import Generic
 from mailbbgun.queues.lanes import HIGH, WeightedRoundRobin
 from mailbbgun.routing.kinds import KindBounds
 from mailbbgun.routing.lines import Key, Lines, Q, decrement
-from mailbbgun.routing.pace import Pace
+from mailbbgun.routing.pace import Throughput
 
 #: Transactions waiting and under way, for each connection.
 ROOM_PER_CONNECTION = 8
@@ -92,7 +92,7 @@ class SendQueue(Generic[Q]):
         self._gate = gate
         self._kinds = KindBounds(connections_per_tenant, connections_of_kind, ROOM_PER_CONNECTION)
         self._bell = bell
-        self._paces: dict[str, Pace] = {}  # of routes that have something under way
+        self._paces: dict[str, Throughput] = {}  # of routes that have something under way
         self._throttled: dict[str, float] = {}  # route → until when, monotonic seconds
         self._shut: dict[str, float] = {}  # route → when its gate may open, monotonic seconds
         self._lock = threading.Lock()
@@ -262,7 +262,7 @@ class SendQueue(Generic[Q]):
         route, transaction = key[0], self._lines.pop(lane, key)
         self._under_way[route] += 1
         self._kinds.went(key)
-        self._paces.setdefault(route, Pace(now)).went(now)
+        self._paces.setdefault(route, Throughput(now)).went(now)
         return transaction
 
     def _has_connection(self, key: Key) -> bool:

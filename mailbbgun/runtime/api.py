@@ -74,7 +74,7 @@ def restart(wanted: Mapping[str, Any]) -> Any:
 
 
 @blueprint.route("/stats")
-@blueprint.response(200, schemas.Figures)
+@blueprint.response(200, schemas.ServiceStats)
 @needs(Scope.ADMIN)
 def stats() -> Any:
     """Show what the service does

@@ -30,7 +30,7 @@ class ServiceFigures:
         self._looked = float("-inf")  # monotonic seconds
 
     def found(self) -> Mapping[str, Any]:
-        """Return what ``schemas.Figures`` shows.
+        """Return what ``schemas.ServiceStats`` shows.
 
         Raises :class:`DatabaseUnavailable`, and OSError if the folder of the counts cannot be read.
         """

@@ -89,7 +89,8 @@ def usable_changes(given: Settings, changes: Mapping[str, Any]) -> tuple[Setting
         if name not in changes:
             continue
         try:
-            kept[name] = checked(name, changes[name])
+            checked(name, changes[name])
+            kept[name] = changes[name]
         except ConfigurationError as error:
             why = str(error)
     try:

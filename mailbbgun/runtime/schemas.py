@@ -25,7 +25,8 @@ class SettingShape(Schema):
     file_value = fields.Raw(metadata={"description": "What config.py or the environment says.", "example": 100})
     changed_at = Time(allow_none=True, metadata={"description": "null: it has the value of the file."})
     changed_by = fields.UUID(
-        allow_none=True, metadata={"description": "The id of the API key; null: by a request without a key."}
+        allow_none=True,
+        metadata={"description": "The id of the API key; null: by a request without a key, or a command."},
     )
     description = fields.String()
     least = fields.Float(allow_none=True, metadata={"description": "The least number that it may have."})
@@ -68,7 +69,7 @@ class RequestFigures(Schema):
     last_at = Time(allow_none=True, metadata={"description": "When a running process last answered one."})
 
 
-class Figures(Schema):
+class ServiceStats(Schema):
     """What the service does. All but `in_queue` is counted by the processes of the machine that answers."""
 
     accepted = fields.Integer(metadata={"description": "Messages that were accepted, by HTTP and SMTP."})

@@ -28,7 +28,7 @@ log = logging.getLogger("mailbbgun.smtpd")
 
 
 @dataclass(slots=True)
-class Wanted:
+class RestartRequest:
     """What was asked for since the last opening. Other threads set it."""
 
     woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -43,7 +43,7 @@ class Reopening:
 
     def __init__(self, given: Settings, processes: int, *, found: bool) -> None:
         """As :class:`Program`."""
-        self._processes, self._wanted = processes, Wanted()
+        self._processes, self._wanted = processes, RestartRequest()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._program = self._made(given, found=found)
         self._closing: set[asyncio.Task[None]] = set()

@@ -78,7 +78,7 @@ def question(
 
 
 def answer(session: Session, asked: FiguresQuery) -> dict[str, Any]:
-    """Return the figures in the form that ``schemas.Figures`` takes."""
+    """Return the figures in the form that ``schemas.FiguresShape`` takes."""
     span, total, points = asked.period, LabelSums(), {start: LabelSums() for start in asked.period.starts}
     limits = (span.begin, span.end)
     for start, _, counts, times in repo.found(

@@ -14,7 +14,7 @@ from uuid import UUID
 from mailbbgun.attachments import repo
 from mailbbgun.attachments.models import key_of
 from mailbbgun.attachments.signing import Signing
-from mailbbgun.blobs.base import StoredFile
+from mailbbgun.blobs.base import StoredObject
 from mailbbgun.services import Services
 
 #: Files that one step looks at. Nobody waits for more than the query for so many rows.
@@ -41,7 +41,7 @@ class Orphans:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._listed: Iterator[StoredFile] | None = None
+        self._listed: Iterator[StoredObject] | None = None
         self._rests = 0
         settings = services.settings
         self._ours_alone = settings.DELETE_ORPHANS or settings.BLOBS_URL.startswith(f"file://{settings.var}/")
@@ -68,7 +68,7 @@ class Orphans:
             self._rests = RESTS
         return len(gone)
 
-    def _begin(self) -> Iterator[StoredFile]:
+    def _begin(self) -> Iterator[StoredObject]:
         """Return all files; none if another installation uses the store too, since its files have rows elsewhere."""
         services = self._services
         # What this signs is the same in all processes of an installation, and in no other one.
@@ -82,7 +82,7 @@ class Orphans:
             return iter(())
         return services.blobs.keys("")
 
-    def _without_row(self, files: Sequence[StoredFile]) -> list[str]:
+    def _without_row(self, files: Sequence[StoredObject]) -> list[str]:
         before = datetime.now(UTC) - timedelta(seconds=YOUNG)
         old = {ours: one.key for one in files if one.modified < before and (ours := _object_id(one.key))}
         if not old:

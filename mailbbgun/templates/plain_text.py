@@ -38,7 +38,7 @@ class _Writer:
         self._depth = 0  # how many elements of that name are open
 
     def written(self, html: str) -> str:
-        for tag, piece in _pieces(html):
+        for tag, piece in pieces(html):
             if tag:
                 self._tag(tag, piece)
             elif not self._unseen:
@@ -114,7 +114,7 @@ def _attributes(piece: str) -> dict[str, str]:
     return found
 
 
-def _pieces(html: str) -> Iterator[tuple[str, str]]:
+def pieces(html: str) -> Iterator[tuple[str, str]]:
     """Yield each tag with its name in lower case, and each text between them with the name ""."""
     place = text = 0
     lacking: set[str] = set()  # quotes that do not come again, so that nobody looks for them twice

@@ -93,8 +93,14 @@ def test_a_shell_completes_commands_and_choices(sqlite: Shell) -> None:
         PATH={ROOT / "bin"}:$PATH
         eval "$(mailbbgun completion bash)"
         complete -p mailbbgun
-        COMP_WORDS=(mailbbgun key create --kind ''); COMP_CWORD=4
-        _mailbbgun_completion mailbbgun; echo "${{COMPREPLY[@]}}"
+        typed() {{
+            COMP_WORDS=(mailbbgun "$@"); COMP_CWORD=$#; COMPREPLY=()
+            _mailbbgun_completion mailbbgun; echo "${{COMPREPLY[@]}}"
+        }}
+        typed key create --kind ''
+        typed inbound-route add --form ''
+        typed config ''
+        typed config reset MAX_REC
     """
     done = subprocess.run(
         ["bash", "-euc", script],
@@ -105,7 +111,8 @@ def test_a_shell_completes_commands_and_choices(sqlite: Shell) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "complete -o nosort -F _mailbbgun_completion mailbbgun\nlive test team\n"
+    told = ["complete -o nosort -F _mailbbgun_completion mailbbgun", "live test team", "json mailgun"]
+    assert done.stdout.splitlines() == [*told, "reset set show", "MAX_RECIPIENTS"]
 
 
 def test_new_encryption_keys_need_neither_settings_nor_a_database(sqlite: Shell) -> None:

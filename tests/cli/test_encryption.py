@@ -216,7 +216,7 @@ def test_scripts_may_call_the_group_by_its_former_name_which_no_help_shows(shell
 
 
 def test_every_column_that_is_encrypted_is_known_to_the_command() -> None:
-    known = "import mailbbgun.cli.encryption as e; print(len(e._places()))"
+    known = "import mailbbgun.cli.service.encryption as e; print(len(e._places()))"
     done = subprocess.run(
         [sys.executable, "-c", known], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True
     )

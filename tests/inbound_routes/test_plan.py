@@ -4,7 +4,6 @@ from uuid import uuid4
 
 import pytest
 
-from mailbbgun.inbound_routes.forms import stripped
 from mailbbgun.inbound_routes.patterns import LONGEST, fits, why_no_pattern
 from mailbbgun.inbound_routes.plan import RouteRule, planned
 
@@ -73,16 +72,3 @@ POST = {"post": {"url": "https://app.test/", "form": "json"}}
 def test_rules_add_up_until_one_stops(rules, header, wanted):
     plan = planned(rules, ANN, header)
     assert {name: getattr(plan, name) for name in wanted} == wanted
-
-
-@pytest.mark.parametrize(
-    ("text", "own", "signature"),
-    [
-        ("hi", "hi", ""),
-        ("hi\n\nOn Monday Ann wrote:\n> a\n> b\n", "hi", ""),
-        ("hi\n> a\nyes\n-- \nZoe\n", "hi\nyes", "Zoe"),
-        ("", "", ""),
-    ],
-)
-def test_what_a_person_wrote_is_told_from_quotes_and_signature(text, own, signature):
-    assert stripped(text) == (own, signature)

@@ -81,6 +81,20 @@ def test_a_mail_without_files_is_a_simple_form(service, receiver):
     assert {one.headers["content-type"] for one in requests} == {"application/x-www-form-urlencoded"}
 
 
+def test_html_is_posted_as_it_is_and_without_what_is_quoted(service, receiver):
+    domain = service.domain("html.test")
+    service.route({"post": {"url": receiver.url("html"), "form": "mailgun"}}, match={"recipient": f"*@{domain}"})
+    html = b'<p>It is <b>caf\xc3\xa9</b>.</p><blockquote type="cite">Old.</blockquote>'
+    mail = b"Content-Type: text/html; charset=utf-8\r\n\r\n" + html + b"\r\n<!--"
+    service.ends(service.receive(f"info@{domain}", header=mail), "DELIVERED")
+    [request] = receiver.got("html")
+    fields = {name: values[0] for name, values in parse_qs(request.body.decode(), keep_blank_values=True).items()}
+    assert fields["body-html"].startswith(html.decode())
+    assert fields["stripped-html"].startswith("<p>It is <b>café</b>.</p>\n<!--")
+    assert fields["body-plain"].split() == ["It", "is", "café.", "Old."]
+    assert fields["stripped-signature"] == ""
+
+
 def test_a_post_is_tried_again_after_a_failure_and_never_after_406(service, receiver):
     domain = service.domain("again.test")
     receiver.answers = lambda path, before: 406 if path == "/never" else 500 if before == 0 else 200

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailbbgun.bounces.report import BounceClass, FailedRecipient, Report, ReportKind
+from mailbbgun.bounces.report import BounceClass, FailedRecipient, MailReport, ReportKind
 from mailbbgun.events.kinds import Kind
 from mailbbgun.messages.status import DELIVERED, ERROR, PENDING
 from mailbbgun.return_paths.judge import LONGEST_TEXT, Happened, about_whom, decided, storable
@@ -15,7 +15,7 @@ def failed(class_=BounceClass.HARD, enhanced="5.1.1", address=ANN, text="no such
 
 
 def report(kind, *recipients, **more):
-    return Report(kind, recipients, **more)
+    return MailReport(kind, recipients, **more)
 
 
 FAILURE, DELAY, COMPLAINT, AUTO_REPLY, SUCCESS, OTHER = ReportKind

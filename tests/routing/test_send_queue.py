@@ -5,7 +5,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
-from mailbbgun.routing.pace import WINDOW, Pace
+from mailbbgun.routing.pace import WINDOW, Throughput
 from mailbbgun.routing.send_queue import ROOM_PER_CONNECTION, SendQueue
 from tests.routing.lining import Hands, following, idle_sender, lined_up, transaction
 from tests.waiting import PATIENCE, at_least, bounded, pause
@@ -195,7 +195,7 @@ def test_a_line_that_was_cut_takes_no_more_than_a_cut_leaves():
 
 
 def test_a_route_that_is_answered_in_bursts_is_not_measured_faster_than_it_is():
-    pace = Pace(0.0)
+    pace = Throughput(0.0)
     for tick in range(1, 400):
         now = tick / 10
         if tick % 10 == 0:

@@ -8,7 +8,7 @@ import click
 from mailbbgun.batches import cancel as cancelling
 from mailbbgun.batches import repo
 from mailbbgun.batches.schemas import BatchPage, BatchShape, CancelledBatch
-from mailbbgun.cli.terminal import as_json, of_tenant, opened_for, print_json, print_one, print_table
+from mailbbgun.cli.terminal import as_json, of_tenant, opened_for, print_json, print_one, print_page
 from mailbbgun.core.caller import Caller, Scope
 from mailbbgun.core.errors import NotFound
 
@@ -38,9 +38,7 @@ def index(tenant: str, limit: int, after: UUID | None, as_json: bool) -> None:
     if as_json:
         print_json(shown)
         return
-    print_table([_for_people(one) for one in shown["batches"]], COLUMNS)
-    if len(found) < count:
-        click.echo(f"{len(found)} of {count}" + (f"; to go on: --after {last}" if last else ""), err=True)
+    print_page([_for_people(one) for one in shown["batches"]], COLUMNS, count, last)
 
 
 @batch.command()

@@ -1,6 +1,5 @@
 """``mailbbgun domain``: sending domains and their DKIM keys. No command prints a private key."""
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -14,7 +13,7 @@ from mailbbgun.cli.terminal import (
     all_pages,
     as_json,
     as_usage_error,
-    confirmed,
+    confirm_deletion,
     of_tenant,
     opened_for,
     print_json,
@@ -179,9 +178,7 @@ def delete(domain: str, tenant: str, selector: str | None, yes: bool) -> None:
         with services.db.read(tenant_id) as session:
             found = _found(session, tenant_id, domain)
         what = f"the key {selector} of {found.name}" if selector else f"the domain {found.name} and its keys"
-        if not yes and not confirmed(f"Delete {what}?"):
-            click.echo("nothing was deleted", err=True)
-            sys.exit(1)
+        confirm_deletion(what, yes=yes)
         with services.db.write(tenant_id) as session:
             if selector:
                 edit.remove_key(session, found, selector)

@@ -1,6 +1,5 @@
 """``mailbbgun mailbox``: mailboxes of local domains, and the mail in them."""
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -15,12 +14,13 @@ from mailbbgun.cli.terminal import (
     all_pages,
     as_json,
     as_usage_error,
-    confirmed,
+    confirm_deletion,
     filters_of,
     of_tenant,
     opened_for,
     print_json,
     print_one,
+    print_page,
     print_table,
     printable,
     typed_options,
@@ -139,9 +139,7 @@ def remove(mailbox: str, tenant: str, yes: bool) -> None:
             found = edit.found(session, tenant_id, mailbox)
             number = edit.shapes(session, tenant_id, [found])[0]["messages"]
         what = f"the mailbox {found.address} and the mail in it ({number})"
-        if not yes and not confirmed(f"Delete {what}?"):
-            click.echo("nothing was deleted", err=True)
-            sys.exit(1)
+        confirm_deletion(what, yes=yes)
         with services.db.write(tenant_id) as session:
             repo.remove(session, tenant_id, edit.found(session, tenant_id, mailbox).id)
     click.echo(f"deleted {what}")
@@ -181,9 +179,7 @@ def messages(context: click.Context, /, mailbox: str, tenant: str, as_json: bool
     if as_json:
         print_json(shown)
         return
-    print_table(shown["messages"], MAIL_COLUMNS)
-    if len(found) < count:
-        click.echo(f"{len(found)} of {count}" + (f"; to go on: --after {last}" if last else ""), err=True)
+    print_page(shown["messages"], MAIL_COLUMNS, count, last)
 
 
 @mailbox.command()

@@ -21,6 +21,7 @@ from mailbbgun.cli.terminal import (
     opened_for,
     print_json,
     print_one,
+    print_page,
     print_table,
     typed_options,
     validated,
@@ -72,9 +73,7 @@ def index(context: click.Context, /, tenant: str, as_json: bool, **_: Any) -> No
     if as_json:
         print_json(shown)
         return
-    print_table(shown["messages"], COLUMNS)
-    if len(found) < count:
-        click.echo(f"{len(found)} of {count}" + (f"; to go on: --after {last}" if last else ""), err=True)
+    print_page(shown["messages"], COLUMNS, count, last)
 
 
 @message.command()

@@ -1,6 +1,5 @@
 """``mailbbgun alert``: alerts, and what fires now or has fired."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,7 +26,7 @@ from mailbbgun.cli.terminal import (
     all_pages,
     as_json,
     as_usage_error,
-    confirmed,
+    confirm_deletion,
     of_tenant,
     opened_for,
     options_of,
@@ -167,9 +166,7 @@ def delete(alert: str, tenant: str, yes: bool) -> None:
     with opened_for(tenant) as (services, tenant_id):
         with services.db.read(tenant_id) as session:
             name = _found(session, tenant_id, alert).name
-        if not yes and not confirmed(f"Delete the alert {name} and its incidents?"):
-            click.echo("nothing was deleted", err=True)
-            sys.exit(1)
+        confirm_deletion(f"the alert {name} and its incidents", yes=yes)
         with services.db.write(tenant_id) as session:
             edit.remove(session, _who(tenant_id), _found(session, tenant_id, alert, lock=True))
     click.echo(f"deleted the alert {name}")

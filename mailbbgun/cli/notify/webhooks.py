@@ -1,6 +1,5 @@
 """``mailbbgun webhook``: URLs that events are sent to. A secret is printed once, when it is made."""
 
-import sys
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,7 +12,7 @@ from mailbbgun.cli.terminal import (
     all_pages,
     as_json,
     as_usage_error,
-    confirmed,
+    confirm_deletion,
     of_tenant,
     opened_for,
     print_json,
@@ -189,9 +188,7 @@ def delete(webhook: str, tenant: str, yes: bool) -> None:
     with opened_for(tenant) as (services, tenant_id):
         with services.db.read(tenant_id) as session:
             its = _found(session, tenant_id, webhook)
-        if not yes and not confirmed(f"Delete the webhook {its.url}?"):
-            click.echo("nothing was deleted", err=True)
-            sys.exit(1)
+        confirm_deletion(f"the webhook {its.url}", yes=yes)
         with services.db.write(tenant_id) as session:
             repo.remove(session, tenant_id, its.id)
     click.echo(f"deleted {its.id}")

@@ -43,7 +43,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DNSReport:
     """What the DNS has of a domain. ``seen`` are the selectors whose record is right."""
 
     findings: Sequence[Finding]
@@ -63,7 +63,7 @@ class DomainChecks:
         self._running: list[UUID] = []
         self._most = min(MOST, max(1, threads // 2))
 
-    def run(self, tenant_id: UUID, plan: Plan) -> Report:
+    def run(self, tenant_id: UUID, plan: Plan) -> DNSReport:
         """Ask the DNS about a tenant's domain, for up to :data:`LIMIT` seconds.
 
         Raises :class:`Unavailable` while too many look.
@@ -88,7 +88,7 @@ class DomainChecks:
                 self._running.remove(tenant_id)
 
 
-def look(plan: Plan, resolver: Resolver) -> Report:
+def look(plan: Plan, resolver: Resolver) -> DNSReport:
     """Ask the DNS about a domain. A question without an answer in time is a finding, too."""
     domain, returned = plan.domain, list(dict.fromkeys(plan.return_paths)) or [plan.domain]
     parents = domain.split(".")
@@ -109,7 +109,7 @@ def look(plan: Plan, resolver: Resolver) -> Report:
         *(findings.of_return_path(domain, name, servers[name]) for name in returned),
     ]
     pairs = zip(plan.keys, of_keys, strict=True)
-    return Report(found, frozenset(key.selector for key, its in pairs if its.state == findings.OK))
+    return DNSReport(found, frozenset(key.selector for key, its in pairs if its.state == findings.OK))
 
 
 class _Questions:

@@ -13,7 +13,7 @@ from mailbbgun.core.errors import SecretUnreadable
 from mailbbgun.database.crypto import Vault
 from mailbbgun.database.db import Database
 from mailbbgun.inbound_routes import repo
-from mailbbgun.inbound_routes.forms import PostedMail, as_json, as_mailgun
+from mailbbgun.inbound_routes.posts.forms import PostedMail, as_json, as_mailgun
 from mailbbgun.mime_reading.read import contents, read
 from mailbbgun.outgoing.signing import key_of, signature
 from mailbbgun.relays.posting.relay import PostUnusable, PreparedPost

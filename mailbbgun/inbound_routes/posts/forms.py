@@ -10,9 +10,11 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from mailbbgun.inbound_routes.posts.own_text import own_html, own_text
 from mailbbgun.mime_reading.mail import ReadMail
 from mailbbgun.mime_reading.read import AttachmentContent
 from mailbbgun.outgoing.multipart import MultipartFile, MultipartForm, encoded
+from mailbbgun.templates.plain_text import from_html
 
 #: Header fields that the form also has as fields of their own.
 _OWN = ("From", "To", "Cc", "Subject", "Date", "Message-Id", "In-Reply-To", "References", "Reply-To")
@@ -91,26 +93,16 @@ def signed(secret: str, timestamp: int, token: str) -> str:
     return hmac.new(secret.encode(), f"{timestamp}{token}".encode(), hashlib.sha256).hexdigest()
 
 
-def stripped(text: str) -> tuple[str, str]:
-    """Return what a person wrote, without what is quoted, and the signature after ``-- `` (RFC 3676 §4.3)."""
-    own, dashes, signature = f"\n{text}".partition("\n-- \n")
-    lines: list[str] = []
-    for line in own.split("\n"):
-        if not line.startswith(">"):
-            lines.append(line)
-        elif lines and lines[-1].rstrip().endswith(":"):  # "On Monday Ann wrote:"
-            lines.pop()
-    return "\n".join(lines).strip("\n"), signature.strip("\n") if dashes else ""
-
-
 def _texts(mail: ReadMail) -> Iterator[tuple[str, str]]:
-    if mail.text is not None:
-        yield "body-plain", mail.text
-        own, signature = stripped(mail.text)
+    text = from_html(mail.html) if mail.text is None and mail.html is not None else mail.text
+    if text is not None:
+        yield "body-plain", text
+        own, signature = own_text(text)
         yield "stripped-text", own
         yield "stripped-signature", signature
     if mail.html is not None:
         yield "body-html", mail.html
+        yield "stripped-html", own_html(mail.html)
 
 
 def _first(mail: ReadMail, name: str) -> str | None:

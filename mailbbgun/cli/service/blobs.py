@@ -12,7 +12,7 @@ import click
 
 from mailbbgun.attachments import content, repo, uploads
 from mailbbgun.attachments.models import Blob, key_of
-from mailbbgun.blobs.base import StoredFile
+from mailbbgun.blobs.base import StoredObject
 from mailbbgun.cli.terminal import as_json, opened, print_json, print_table
 from mailbbgun.core.errors import BlobMissing
 from mailbbgun.services import Services
@@ -112,7 +112,7 @@ def _tenant(folder: str) -> UUID | None:
 def _of_tenant(
     services: Services,
     tenant: UUID,
-    there: dict[str, StoredFile],
+    there: dict[str, StoredObject],
     before: datetime,
     deep: bool,
     checked: Counter[str],
@@ -136,7 +136,7 @@ def _of_tenant(
             yield FileFault("orphan", one.key, one.size, tenant)
 
 
-def _of_row(services: Services, row: Blob, listed: StoredFile | None, deep: bool) -> str | None:
+def _of_row(services: Services, row: Blob, listed: StoredObject | None, deep: bool) -> str | None:
     """Return what is wrong with a blob's file."""
     # What was stored since the files were listed is looked for.
     size = listed.size if listed else services.blobs.size(key_of(row.tenant_id, row.object_id))
