@@ -65,7 +65,11 @@ class Local:
             outcomes: dict[str, Outcome] = {}
             for number, recipients in self._parted(envelope.recipients).items():
                 part = replace(envelope, recipients=tuple(recipients), raw=signed, sign=None)
-                outcomes |= self.destinations[number].deliver(part) if number is not None else dict.fromkeys(recipients, HOMELESS)
+                outcomes |= (
+                    self.destinations[number].deliver(part)
+                    if number is not None
+                    else dict.fromkeys(recipients, HOMELESS)
+                )
         except DatabaseUnavailable as error:
             return dict.fromkeys(envelope.recipients, Deferred(Reply(451, "4.3.0", str(error)), Phase.MAIL))
         except OSError as error:

@@ -54,7 +54,9 @@ def test_a_domain_that_ceases_to_be_local_makes_no_bounce_and_leaves_no_copy_out
         assert door.ask("POST", "/inbound-routes", key, json=route).status_code == 201
     services, to = door.services, "ann@brief.test"
     relay = local_relay(services, ReturnPaths(services.db, services.vault, services.settings))
-    mail = Envelope("zoe@far.test", (to,), b"Subject: x\r\n\r\nhi\r\n", deliveries={to: uuid4()}, tenant_id=UUID(tenant))
+    mail = Envelope(
+        "zoe@far.test", (to,), b"Subject: x\r\n\r\nhi\r\n", deliveries={to: uuid4()}, tenant_id=UUID(tenant)
+    )
     [mailboxes] = [one for one in relay.destinations if one.takes("brief.test", None)]
     assert isinstance(mailboxes.deliver(mail)[to], Delivered)
     # It ceases once the relay has found that it is local, and its routes.
