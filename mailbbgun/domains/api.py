@@ -143,7 +143,10 @@ def remove(domain: str) -> Any:
     tenant_id = caller().tenant_id
     with provided(Services).db.write(tenant_id) as session:
         found = _own(session, domain)
+        local = found.local
         repo.remove(session, tenant_id, found.id)
+    if local:
+        time.sleep(SETTLING_SECONDS)
 
 
 @blueprint.route("/domains/<string:domain>/check", methods=["POST"])

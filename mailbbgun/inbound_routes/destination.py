@@ -16,7 +16,7 @@ from mailbbgun.mailboxes.models import QUARANTINE_FIELD
 from mailbbgun.mailboxes.resolve import UNKNOWN
 from mailbbgun.mailboxes.store import Stored
 from mailbbgun.mime_reading.read import fields_of
-from mailbbgun.relays.local import Destination
+from mailbbgun.relays.local import HOMELESS, Destination
 from mailbbgun.relays.posting.relay import post_address
 from mailbbgun.services import Services
 from mailbbgun.smtp.envelope import Envelope
@@ -65,6 +65,8 @@ class RoutedMail:
     def _routed(self, envelope: Envelope, recipient: str, intent: Intent, forbidden: Reply | None) -> Outcome:
         """Return the outcome of a recipient that routes match. ``forbidden``: why it may not be forwarded."""
         plan = intent.plan
+        if intent.homeless:
+            return HOMELESS
         if no_room := intent.no_room:  # nothing is done until all can be, as at the door and in the effect's gate
             return _refused(no_room)
         forwards = [] if forbidden else [*plan.forwards]

@@ -35,8 +35,13 @@ class Intent(NamedTuple):
     plan: RoutePlan
     own: FoundMailbox | None
     stores: Sequence[FoundMailbox]
-    #: The mailboxes that do not take it.
+    #: Why mailboxes do not take it, the recipient's own first.
     refused: Sequence[Reply]
+
+    @property
+    def homeless(self) -> bool:
+        """Whether the recipient's domain has ceased to be local since its routes were found."""
+        return self.plan.to_own_mailbox and self.own is None and self.refused[0] == NOT_LOCAL
 
     @property
     def no_room(self) -> Reply | None:

@@ -50,8 +50,10 @@ def change(session: Session, mailbox: LocalMailbox, wanted: Mapping[str, Any]) -
 
 
 def add_alias(session: Session, mailbox: LocalMailbox, text: str) -> None:
-    """Add an alias. Raises what :func:`create` does."""
+    """Add an alias. Raises what :func:`create` does, and :class:`NotFound` if the mailbox was just deleted."""
     tenants.lock(session, mailbox.tenant_id)
+    if repo.mailbox(session, mailbox.tenant_id, mailbox.id, kept=True) is None:
+        raise _missing()
     address = _new_address(session, mailbox.tenant_id, text)
     if len(repo.aliases(session, mailbox.tenant_id, [mailbox.id]).get(mailbox.id, ())) >= MOST_ALIASES:
         raise Conflict(f"{mailbox.address} has {MOST_ALIASES} aliases already, which is the most.")

@@ -32,10 +32,15 @@ def count(session: Session, tenant_id: UUID) -> int:
     return session.scalar(its) or 0
 
 
-def mailbox(session: Session, tenant_id: UUID, called: str | UUID) -> LocalMailbox | None:
-    """Return a tenant's mailbox of this address or id; None if it has none."""
+def mailbox(session: Session, tenant_id: UUID, called: str | UUID, *, kept: bool = False) -> LocalMailbox | None:
+    """Return a tenant's mailbox of this address or id; None if it has none.
+
+    ``kept``: nobody deletes it until the transaction ends.
+    """
     its = LocalMailbox.id == called if isinstance(called, UUID) else LocalMailbox.address == called
     statement = select(LocalMailbox).where(LocalMailbox.tenant_id == tenant_id, its)
+    if kept:
+        statement = statement.with_for_update(read=True, key_share=True)
     return session.scalar(statement.execution_options(populate_existing=True))
 
 

@@ -27,9 +27,10 @@ from mailbbgun.mailboxes.models import (
     QUARANTINE_FIELD,
 )
 from mailbbgun.mailboxes.quota import QuotaGate, counting
-from mailbbgun.mailboxes.resolve import FoundMailbox, resolve
+from mailbbgun.mailboxes.resolve import NOT_LOCAL, FoundMailbox, resolve
 from mailbbgun.mailboxes.words import words_of
 from mailbbgun.mime_reading.read import searchable
+from mailbbgun.relays.local import HOMELESS
 from mailbbgun.services import Services
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, DeliveryIds, Outcome, Phase
@@ -111,6 +112,9 @@ class MailboxStore:
         contents: dict[UUID, tuple[UUID, Mapping[str, Any] | None]] = {}
         about = _about(raw)
         for one, mailbox in found.items():
+            if mailbox == NOT_LOCAL:  # it was, a moment ago
+                outcomes[one] = HOMELESS
+                continue
             if not isinstance(mailbox, FoundMailbox):
                 kind = Bounced if mailbox.code >= 500 else Deferred
                 outcomes[one] = kind(mailbox, Phase.RCPT)

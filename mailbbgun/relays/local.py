@@ -20,6 +20,9 @@ from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.spooled import header_of, with_fields
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot
 
+#: The outcome of a recipient whose domain is not local any more: the next claim finds another route.
+HOMELESS = Deferred(Reply(450, "4.4.4", "the domain is not local any more"), Phase.RCPT)
+
 
 class Destination(Protocol):
     """Takes the mail of some domains: it keeps it in mailboxes, or reads what it reports."""
@@ -62,7 +65,11 @@ class Local:
             outcomes: dict[str, Outcome] = {}
             for number, recipients in self._parted(envelope.recipients).items():
                 part = replace(envelope, recipients=tuple(recipients), raw=signed, sign=None)
-                outcomes |= self.destinations[number].deliver(part) if number is not None else _homeless(recipients)
+                outcomes |= (
+                    self.destinations[number].deliver(part)
+                    if number is not None
+                    else dict.fromkeys(recipients, HOMELESS)
+                )
         except DatabaseUnavailable as error:
             return dict.fromkeys(envelope.recipients, Deferred(Reply(451, "4.3.0", str(error)), Phase.MAIL))
         except OSError as error:
@@ -80,9 +87,3 @@ class Local:
             takers = (number for number, its in enumerate(self.destinations) if its.takes(domain, None))
             parts[next(takers, None)].append(one)
         return parts
-
-
-def _homeless(recipients: Sequence[str]) -> dict[str, Outcome]:
-    """Return the outcomes of recipients whose domain is not local any more: the next claim finds another route."""
-    reply = Reply(450, "4.4.4", "the domain is not local any more")
-    return dict.fromkeys(recipients, Deferred(reply, Phase.RCPT))

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 
 from mailbbgun.core import logs
-from mailbbgun.core.errors import MailBBGunError, explained
+from mailbbgun.core.errors import DatabaseUnavailable, MailBBGunError, explained
 from mailbbgun.core.process import on_stop, rare_collections
 from mailbbgun.preflight import preflight
 from mailbbgun.settings.ports import check_ports
@@ -23,6 +23,8 @@ from mailbbgun.startup import load_checked
 
 #: Doors whose last clients are still sending, at most. Meanwhile the door does not restart.
 MOST_CLOSING = 4
+#: Seconds after which the door tries again to open anew, if a port was taken or the database was away.
+AGAIN_SECONDS = 5.0
 
 log = logging.getLogger("mailbbgun.smtpd")
 
@@ -48,6 +50,7 @@ class Reopening:
         self._program = self._made(given, found=found)
         self._closing: set[asyncio.Task[None]] = set()
         self._old: list[Program] = []
+        self._failed = ""  # why it could not open anew and tries again; "": it need not
 
     async def serve(self) -> None:
         """Listen until told to stop. Then messages that are being received have SHUTDOWN_GRACE to end.
@@ -61,8 +64,7 @@ class Reopening:
         rare_collections()
         log.info("smtpd_started", extra={"smtpd_pid": os.getpid(), **self._shown()})
         while not self._wanted.stop:
-            await self._wanted.woken.wait()
-            self._wanted.woken.clear()
+            await self._told()
             if self._wanted.restart and not self._wanted.stop and await self._few_are_closing():
                 await self._reopen()
         grace = self._program.settings.SHUTDOWN_GRACE
@@ -98,6 +100,16 @@ class Reopening:
 
     # In the loop.
 
+    async def _told(self) -> None:
+        """Wait until something is asked for, or for the time to try again."""
+        try:
+            async with asyncio.timeout(AGAIN_SECONDS if self._failed else None):
+                await self._wanted.woken.wait()
+            self._failed = ""  # who asks is told, also if it is the same again
+        except TimeoutError:
+            self._wanted.restart = True
+        self._wanted.woken.clear()
+
     async def _few_are_closing(self) -> bool:
         """Wait until few old doors are left. Return False if we were told to stop meanwhile."""
         while len(self._closing) >= MOST_CLOSING and not self._wanted.stop:
@@ -115,12 +127,11 @@ class Reopening:
             new = await asyncio.to_thread(self._prepared, None if anew else old.given)
             await new.door.start(old.door.sockets())
         except (MailBBGunError, OSError) as error:
-            why = explained(error) if isinstance(error, MailBBGunError) else str(error)
-            log.error("smtpd_not_restarted", extra={"why": why, "meanwhile": "the door goes on as it was"})
+            self._not_reopened(error, anew=anew)
             if new is not None:
                 await asyncio.to_thread(new.close)
             return
-        self._program = new
+        self._program, self._failed = new, ""
         logs.set_level(new.settings.LOG_LEVEL)
         old.leave()
         new.begin()
@@ -129,6 +140,16 @@ class Reopening:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         log.info("smtpd_restarted", extra={"smtpd_pid": os.getpid(), **self._shown()})
+
+    def _not_reopened(self, error: Exception, *, anew: bool) -> None:
+        """Tell why, once. What may end by itself is tried again; a wrong file or certificate waits for who mends it."""
+        why = explained(error) if isinstance(error, MailBBGunError) else str(error)
+        if why != self._failed:
+            log.error("smtpd_not_restarted", extra={"why": why, "meanwhile": "the door goes on as it was"})
+        if isinstance(error, OSError | DatabaseUnavailable):
+            self._failed, self._wanted.anew = why, anew or self._wanted.anew
+        else:
+            self._failed = ""
 
     async def _close_old(self, old: Program) -> None:
         await old.door.close(math.inf)

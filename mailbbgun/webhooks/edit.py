@@ -76,6 +76,7 @@ def rotate(
     session: Session, vault: Vault, tenant_id: UUID, identifier: UUID, secret: str | None, hours: int
 ) -> dict[str, Any]:
     """Give an endpoint another secret. The one of now signs beside it for some hours. Returns the endpoint with it."""
+    tenants.lock(session, tenant_id)  # of two who rotate at once, the second one keeps the first one's secret
     new, now = secret_of(secret), datetime.now(UTC)
     before = found(session, tenant_id, identifier)
     values = {"secret": vault.encrypt(new), "updated_at": now}

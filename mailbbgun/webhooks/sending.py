@@ -24,11 +24,12 @@ NOT_PERMITTED = "not_permitted"
 
 
 class WebhookTarget(NamedTuple):
-    """Where requests go, and the keys that sign them."""
+    """Where requests go, and the keys that sign them. ``changed_at``: when a person last changed that."""
 
     endpoint_id: UUID
     url: str
     keys: tuple[bytes, ...]
+    changed_at: datetime | None = None
 
 
 class SentRequest(NamedTuple):

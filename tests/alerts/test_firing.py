@@ -196,9 +196,9 @@ def test_each_kind_fires_and_resolves_and_each_change_is_one_mail_and_one_messag
         kinds = (nothing_delivered, failure_rate, queue, account_paused, webhook_dead, disk_and_blobs, unusual_volume)
         for kind in (*kinds, failed_logins):
             kind(service)
+        until(lambda: len(posted(slack)) == 20, what="the last message to Slack")
         told = service.get("/messages?tag=alert&limit=1000")["messages"]
         assert Counter(one["medium"] for one in told) == {"mail": 20, "slack": 20}  # ten kinds
-        until(lambda: len(posted(slack)) == 20, what="the last message to Slack")
         titles = Counter(one["subject"] for one in told if one["medium"] == "slack")
         assert titles == Counter(one["subject"] for one in told if one["medium"] == "mail")
         assert all(any(title.encode() in one for one in posted(slack)) for title in titles)

@@ -11,6 +11,7 @@ from tests.flow.service import until
 from tests.tenants.conftest import opened
 from tests.waiting import pause
 
+LOCAL = {"name": "late.test", "local": True}
 LOCKING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'domains'::regclass"
 
 
@@ -32,3 +33,18 @@ def test_threads_that_ask_while_another_reads_are_not_told_what_was_true_long_ag
             change.execute(text("UPDATE domains SET local = true"))
             change.commit()
         assert [one.result().name for one in (first, *others)] == ["late.test"] * 6
+
+
+def test_after_the_answer_to_a_change_every_process_knows_of_it(tmp_path: Path) -> None:
+    with opened(tmp_path, 1) as locked:
+        key, path = locked.key(locked.tenant("acme"), scopes=["domains"])["key"], "/domains/late.test"
+        known = LocalDomains(locked.services.db)  # as another process has it
+        for method, where, body, local in (
+            ("POST", "/domains", LOCAL, True),
+            ("PATCH", path, {"local": False}, False),
+            ("PATCH", path, {"local": True}, True),
+            ("DELETE", path, None, False),
+        ):
+            known.of("late.test")
+            assert locked.ask(method, where, key, json=body).ok
+            assert (known.of("late.test") is not None) is local, method

@@ -1,12 +1,13 @@
 """Mailboxes, aliases and catch-alls through the front door, and where their addresses lead."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 import requests
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select, text, update
 
 from mailbbgun.core.ids import new_id
 from mailbbgun.domains.local import LocalDomains
@@ -14,6 +15,7 @@ from mailbbgun.domains.models import DKIMKey
 from mailbbgun.mailboxes.expire import KEPT, UnusedContents
 from mailbbgun.mailboxes.models import MAILBOX_CONTENTS, MAILBOX_MESSAGES, MAILBOXES
 from mailbbgun.mailboxes.resolve import FoundMailbox, names, resolve
+from tests.flow.service import until
 from tests.tenants.conftest import Locked, code, opened
 
 
@@ -86,6 +88,21 @@ def test_an_address_must_be_at_a_local_domain_of_the_tenant_and_is_taken_once(lo
     assert code(others.ask("POST", "/domains", name="once.test", local=True)) == (409, "conflict")
     assert ours.ask("DELETE", "/mailboxes/ann@once.test/aliases/sales@once.test").status_code == 204
     assert code(ours.ask("DELETE", "/mailboxes/ann@once.test/aliases/sales@once.test")) == (404, "not_found")
+
+
+@pytest.mark.parametrize("locked", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+def test_an_alias_of_a_mailbox_that_is_deleted_meanwhile_is_refused(locked):
+    ours = Tenant(locked, "brief")
+    ours.add("ann")
+    waiting, engine = text("SELECT count(*) FROM pg_locks WHERE NOT granted"), locked.services.db.engine
+    with ThreadPoolExecutor(1) as other, engine.connect() as lock, engine.connect() as looking:
+        lock.execute(text("SELECT id FROM tenants WHERE id = :id FOR UPDATE"), {"id": ours.id})
+        alias = other.submit(ours.ask, "POST", "/mailboxes/ann@brief.test/aliases", address="sales@brief.test")
+        until(lambda: looking.execute(waiting).scalar(), what="the alias, which waits")
+        assert ours.ask("DELETE", "/mailboxes/ann@brief.test").status_code == 204
+        lock.rollback()
+        assert code(alias.result()) == (404, "not_found")
+    assert ours.where("sales", "ann") == ["550 5.1.1"] * 2
 
 
 def test_addresses_lead_to_mailboxes_by_name_alias_plus_and_catch_all_in_this_order(locked):

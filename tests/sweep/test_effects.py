@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Uuid, bindparam, select, update
+from sqlalchemy import Uuid, bindparam, select, text, update
 
 from mailbbgun.core.clock import Clock
 from mailbbgun.core.ids import DEFAULT_TENANT
@@ -18,18 +18,21 @@ from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.events.changes import record
 from mailbbgun.events.changes.record import Result
 from mailbbgun.events.kinds import Kind
+from mailbbgun.inbound_routes.effect import NewDelivery, RoutedEffect, RoutedKind
 from mailbbgun.messages.models import DELIVERIES
 from mailbbgun.messages.publisher import Publisher
+from tests.flow.service import until
 from tests.waiting import PATIENCE
 
 # Only there writers can lock each other out: SQLite has one writer at a time.
+ORDERS = ((0, 2, 1), (1, 2, 0))
 on_postgresql = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
 
 
 class Changing:
     """What a delivery changes: another one, and the sum of its message, as a report does."""
 
-    gate = None
+    gate, makes_due = None, False
 
     def __init__(self, delivery, message):
         self.changes, self._message = [delivery], message
@@ -71,10 +74,41 @@ def test_two_workers_whose_deliveries_change_the_same_others_do_not_lock_each_ot
             ended.result(PATIENCE)
 
 
+AWAY = RoutedEffect("a@b.test", [NewDelivery("away@else.test", RoutedKind.MAIL)])
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+
+
+@on_postgresql
+def test_two_workers_that_forward_the_same_messages_do_not_lock_each_other_out(store):
+    db, workers = store.services.db, (uuid4(), uuid4())
+    rows = store.add(3, recipients=2, leased=60, attempt=1)
+    ours = dict(zip(workers, (rows[::2], rows[1::2]), strict=True))
+    for owner, its in ours.items():
+        with db.write() as session:
+            session.execute(update(DELIVERIES).where(DELIVERIES.c.id.in_(its)).values(lease_owner=owner))
+
+    def ended(row):
+        its = (row, store.row(row).message_id, DEFAULT_TENANT)
+        return Result(*its, 1, Kind.DELIVERED, "DELIVERED", effect=AWAY)
+
+    # Both have the last message in the middle, which a third one has just begun to forward.
+    batches = {one: [ended(its[n]) for n in order] for (one, its), order in zip(ours.items(), ORDERS, strict=True)}
+    with ThreadPoolExecutor(2) as pool, db.engine.connect() as looking:
+        with db.write() as third:
+            statements = InSession(third)
+            statements.run(AWAY.steps(statements, batches[workers[0]][1]))
+            both = [pool.submit(record.commit_results, db, *one, lambda: None) for one in batches.items()]
+            until(lambda: looking.execute(text(WAITING)).scalar() >= 2, what="two that wait")
+        assert [len(one.result(PATIENCE)) for one in both] == [3, 3]
+    with db.read() as session:
+        forwards = select(DELIVERIES.c.message_id).where(DELIVERIES.c.kind == RoutedKind.MAIL)
+        assert sorted(session.scalars(forwards)) == sorted({one.message_id for its in batches.values() for one in its})
+
+
 class Refused:
     """What a delivery is to change, which cannot be stored."""
 
-    changes, gate = (), None
+    changes, gate, makes_due = (), None, False
 
     def __init__(self, why):
         self._why = why

@@ -94,16 +94,16 @@ def give(one: Served, *answers: SentRequest) -> list[Item]:
     """Send the next events, one request each, which get these answers."""
     taken = [one.take(1)[0] for _ in answers]
     for item, answer in zip(taken, answers, strict=True):
-        one.returned([(item, answer)], [], 5)
+        one.returned([(item, answer)], [], 5, one.to)
     return taken
 
 
 def test_a_place_moves_over_what_is_done_and_an_event_that_fails_alone_becomes_a_retry() -> None:
     one = served(4)
     first, second = one.take(1)[0], one.take(1)[0]
-    one.returned([(second, tried(204))], [], 5)
+    one.returned([(second, tried(204))], [], 5, one.to)
     assert one.main.place == START  # the first has no answer yet
-    one.returned([(first, tried(400))], [], 5)
+    one.returned([(first, tried(400))], [], 5, one.to)
     assert (one.main.place, one.changes.retries) == (START, {})  # it may be the endpoint's fault
     give(one, tried(204))
     assert [item.event.id for item in one.changes.retries.values()] == [UUID(int=1)]
@@ -129,9 +129,9 @@ def test_five_events_that_fail_in_a_row_pause_the_endpoint_and_cost_no_rows(answ
     assert one.slots(NOW) == PROBES
     # One of the two that try it is what the receiver cannot take; the other shows that it works.
     poison, fine = one.take(1)[0], one.take(1)[0]
-    one.returned([(poison, tried(400))], [], 5)
+    one.returned([(poison, tried(400))], [], 5, one.to)
     assert one.paused
-    one.returned([(fine, tried(204))], [], 5)
+    one.returned([(fine, tried(204))], [], 5, one.to)
     assert not one.paused
     assert (one.pauses, one.failing_since) == (0, None)
     assert poison in one.waiting
@@ -154,7 +154,7 @@ def test_an_endpoint_that_acknowledges_nothing_for_days_or_wants_no_more_is_stop
 def test_what_is_done_beyond_the_place_is_not_sent_again_after_a_stop() -> None:
     one = served(5)
     items = [one.take(1)[0] for _ in range(3)]
-    one.returned([(items[2], tried(204))], [], 5)
+    one.returned([(items[2], tried(204))], [], 5, one.to)
     one.end()
     assert [item.event.id.int for item in one.changes.retries.values()] == [1, 2]
     assert one.main.place.number == 3

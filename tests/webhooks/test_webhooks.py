@@ -174,6 +174,30 @@ def test_an_event_that_fails_by_itself_waits_alone_and_an_endpoint_that_wants_no
         until(lambda: all(counted(running, result) >= n for result, n in least.items()), what="metrics")
 
 
+@pytest.mark.parametrize("failure", [410, 429])
+def test_a_failure_of_what_a_person_has_changed_meanwhile_neither_disables_nor_pauses_it(
+    running: Service, receiver: WebhookReceiver, failure: int
+) -> None:
+    receiver.headers["Retry-After"] = "3600"
+    mended = threading.Event()
+
+    def answer(_: dict[str, Any]) -> int:
+        """Fail the first time, only after a person has changed the webhook."""
+        if mended.is_set():
+            return 204
+        mended.set()
+        assert call(running, "PATCH", f"/webhooks/{identifier}", {"description": "mended"}).status_code == 200
+        return failure
+
+    with webhook(running, receiver, kinds=["delivered"]) as identifier:
+        receiver.answers = answer
+        send(running, "mended@example.test")
+        until(lambda: receiver.acknowledged() == 1, what="the event again")
+        its = shown(running, identifier)
+        assert (its["enabled"], its["disabled_reason"], its["next_try_at"]) == (True, None, None)
+        assert [one["status"] for one in attempts(running, identifier)] in ([], [failure])
+
+
 def counted(service: Service, result: str) -> float:
     """Return how many requests to webhooks had this result, for Prometheus."""
     return scrape(service.url).sum("mailbbgun_webhooks_total", result=result)

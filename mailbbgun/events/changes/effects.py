@@ -30,12 +30,14 @@ def applied(
     """Return the statements of effects, each with the delivery that has it. ``summed``: messages to sum up later.
 
     Other deliveries that they change are locked first, and then all messages. Both are in order of id, as
-    everywhere, so that no two writers lock each other out, in whatever order their effects come.
+    everywhere, so that no two writers lock each other out, in whatever order their effects come. So are the messages
+    of new deliveries: two writers may be about to insert the same one, of which the second waits for the first.
     """
     changed = {one for effect, _ in effects for one in effect.changes}
-    if changed and statements.dialect == "postgresql":  # SQLite has one writer at a time
+    new = any(effect.makes_due for effect, _ in effects)
+    if (changed or new) and statements.dialect == "postgresql":  # SQLite has one writer at a time
         deliveries, messages = _locks()
-        found = statements.ask(deliveries, {"deliveries": id_rows("postgresql", changed)})
+        found = statements.ask(deliveries, {"deliveries": id_rows("postgresql", changed)}) if changed else ()
         theirs = {message_id for _, message_id in found}
         statements.ask(messages, {"messages": id_rows("postgresql", theirs | set(summed))})
     return [step for effect, delivery in effects for step in effect.steps(statements, delivery)]

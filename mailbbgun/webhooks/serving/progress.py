@@ -148,6 +148,7 @@ def write(session: Session, changed: Sequence[Served]) -> None:
         [
             {
                 "b_id": one.to.endpoint_id,
+                "b_changed": one.updated_at,
                 "failing_since": one.failing_since,
                 "pauses": one.pauses,
                 "paused_until": one.paused_until,
@@ -155,6 +156,7 @@ def write(session: Session, changed: Sequence[Served]) -> None:
             for one in changed
             if one.changes.state
         ],
+        _as_it_was(),
     )
     _write_replays(session, changed)
     _write_retries(session, changed)
@@ -168,10 +170,16 @@ def _attempts(one: Served) -> Iterator[dict[str, Any]]:
         yield attempt(one.tenant_id, one.to.endpoint_id, its.position, its.kind.value, item.cause, tried)
 
 
-def _update_each(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+def _as_it_was() -> ColumnElement[bool]:
+    """Return the condition that nobody has changed an endpoint since the state that is to be written."""
+    return _E.updated_at == bindparam("b_changed", type_=_E.updated_at.type)
+
+
+def _update_each(session: Session, rows: Sequence[Mapping[str, Any]], *only: ColumnElement[bool]) -> None:
     if rows:
-        names: Any = {name: bindparam(name) for name in rows[0] if name != "b_id"}
-        session.connection().execute(update(ENDPOINTS).where(_E.id == bindparam("b_id")).values(names), list(rows))
+        names: Any = {name: bindparam(name) for name in rows[0] if not name.startswith("b_")}
+        its = (_E.id == bindparam("b_id"), *only)
+        session.connection().execute(update(ENDPOINTS).where(*its).values(names), list(rows))
 
 
 def _write_replays(session: Session, changed: Sequence[Served]) -> None:
@@ -238,10 +246,15 @@ def _short(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def disable(session: Session, one: Served) -> None:
-    """Disable an endpoint; write the event about it and, after the commit, a line in the log."""
+    """Disable an endpoint; write the event about it and, after the commit, a line in the log.
+
+    Not if a person has changed it since: who mended it wants it to be tried again.
+    """
     assert one.stopped is not None
     values = {"enabled": False, "disabled_reason": one.stopped, "updated_at": db_now(), **ENDED}
-    session.execute(update(ENDPOINTS).where(_E.id == one.to.endpoint_id).values(values))
+    its = update(ENDPOINTS).where(_E.id == one.to.endpoint_id, _as_it_was()).values(values).returning(_E.id)
+    if session.scalar(its, {"b_changed": one.updated_at}) is None:
+        return
     data = {"webhook_id": str(one.to.endpoint_id), "url": one.to.url, "why": one.stopped}
     event = log.event(one.tenant_id, None, None, Kind.WEBHOOK_DISABLED, data)
     log.append(session, [event])

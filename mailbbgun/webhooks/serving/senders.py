@@ -34,6 +34,7 @@ class SendResult(NamedTuple):
     """What became of :class:`Work`."""
 
     served: Served
+    to: WebhookTarget
     tried: Sequence[tuple[Item, SentRequest]]
     left: Sequence[Item]  # not begun: one before them was not acknowledged, or they took long
 
@@ -68,7 +69,7 @@ class Senders:
             tried.append((item, result))
             if verdict(result) is not WebhookVerdict.DONE or time.monotonic() > end:
                 break
-        return SendResult(work.served, tried, work.items[len(tried) :])
+        return SendResult(work.served, work.to, tried, work.items[len(tried) :])
 
     def _tried(self, to: WebhookTarget, item: Item) -> SentRequest:
         began, now = time.monotonic(), datetime.now(UTC)

@@ -109,14 +109,24 @@ class Served:
         self.in_flight += 1
         return taken
 
-    def returned(self, tried: Sequence[tuple[Item, SentRequest]], left: Sequence[Item], days: int) -> None:
-        """Note what became of events that :meth:`take` gave."""
+    def returned(
+        self, tried: Sequence[tuple[Item, SentRequest]], left: Sequence[Item], days: int, to: WebhookTarget
+    ) -> None:
+        """Note what became of events that :meth:`take` gave, and that were sent ``to`` this.
+
+        If a person has changed the endpoint meanwhile, a failure says nothing of it: the event is sent again.
+        """
         self.in_flight -= 1
         for one in left:
             one.state = EventState.WAITING
         self.waiting.extendleft(reversed(left))
         for item, result in tried:
-            self._tried(item, result, days)
+            if to.changed_at == self.updated_at or verdict(result) is WebhookVerdict.DONE:
+                self._tried(item, result, days)
+            else:
+                self.changes.attempts.append((item, result))
+                item.state = EventState.WAITING
+                self.waiting.appendleft(item)
         if self.paused and not self.in_flight:
             self.rest()
 

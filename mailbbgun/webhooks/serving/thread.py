@@ -120,7 +120,7 @@ class WebhookServing:
 
     def _returned(self, result: SendResult) -> None:
         one = result.served
-        its = partial(one.returned, result.tried, result.left, self._days)
+        its = partial(one.returned, result.tried, result.left, self._days, result.to)
         if one.to.endpoint_id in self._served and not self._alone.do((one.to.endpoint_id, "endpoint"), its):
             self._served.pop(one.to.endpoint_id, None)  # it begins again at its place
 
@@ -193,7 +193,7 @@ class WebhookServing:
 
     def _take(self, row: Row[Any]) -> None:
         try:
-            to = WebhookTarget(row.id, row.url, keys_of(self._services.vault, row, datetime.now(UTC)))
+            to = WebhookTarget(row.id, row.url, keys_of(self._services.vault, row, datetime.now(UTC)), row.updated_at)
         except SecretUnreadable as error:
             log.warning("webhook_unreadable", extra={"endpoint_id": row.id, "error": str(error)})
             return
