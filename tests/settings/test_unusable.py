@@ -15,6 +15,10 @@ from tests.flow.service import CANARY
         ({"SWEEP": "5"}, "MAILBBGUN_SWEEP: unknown setting"),
         ({"SMTP_URL": f"http://robot:{CANARY}@host"}, "SMTP_URL"),
         ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL"),
+        (
+            {"ENCRYPTION_KEYS": CANARY},
+            "ENCRYPTION_KEYS: each must be 32 bytes in URL-safe base64, as bin/generate-keys makes them",
+        ),
         ({"DATABASE_URL": f"mysql://robot:{CANARY}@host/x"}, "DATABASE_URL"),
         ({"QUEUE_URL": f"amqp://robot:{CANARY}@[::1"}, "QUEUE_URL: is not a URL"),
         ({"QUEUE_URL": f"amqp://robot:{CANARY}#x@host/vhost"}, "QUEUE_URL: has a # in it, where a URL ends"),
