@@ -1,0 +1,64 @@
+"""Copies of tables are what the steps of the schema make."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+
+from mailbbgun import schema
+from mailbbgun.database.db import Database
+from tests import tables
+from tests.servers import PostgreSQL
+
+
+def shape(db: Database) -> dict[str, object]:
+    """Return the tables with their columns, keys and indexes, and the rows that the steps wrote."""
+    with db.read() as session:
+        found = inspect(session.connection())
+        rows = {
+            name: session.execute(text(f'SELECT count(*) FROM "{name}"')).scalar() for name in found.get_table_names()
+        }
+        version = session.execute(text("SELECT version_num FROM alembic_version")).all()
+        ways = (found.get_columns, found.get_indexes, found.get_foreign_keys, found.get_check_constraints)
+        parts = {name: [sorted(map(str, way(name))) for way in ways] for name in rows}
+        return {"rows": rows, "version": version, "parts": parts}
+
+
+def same(copy: Database, made: Database) -> None:
+    with_tables = shape(copy)
+    for db in (copy, made):
+        schema.upgrade(db)  # finds nothing to do in the copy
+    assert with_tables == shape(copy) == shape(made)
+    assert with_tables["rows"]
+    copy.close()
+    made.close()
+
+
+def test_a_copy_for_sqlite_is_what_the_steps_make(tmp_path: Path) -> None:
+    copy, made = (Database(f"sqlite:///{tmp_path}/{name}.db") for name in ("copy", "made"))
+    tables.put_into(copy)
+    same(copy, made)
+    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == (tmp_path / "made.db").stat().st_mode & 0o777
+
+
+def test_what_is_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
+    tables.put_into(Database(f"sqlite:///{tmp_path}/empty.db"))
+    assert (tmp_path / "empty.db").stat().st_size == 0
+
+
+def test_a_copy_for_postgresql_is_what_the_steps_make(postgresql: PostgreSQL) -> None:
+    names = [tables.database_of(postgresql), postgresql.create_database()]
+    same(*(Database(postgresql.url(name)) for name in names))
+    for name in names:
+        postgresql.drop_database(name)
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_copies_share_nothing(tmp_path: Path, name: str) -> None:
+    db = Database(f"sqlite:///{tmp_path}/x.db")
+    tables.put_into(db)
+    with db.write() as session:
+        assert session.execute(text("SELECT count(*) FROM tenants")).scalar() == 1
+        session.execute(text("DELETE FROM tenants"))
+    db.close()
