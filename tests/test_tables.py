@@ -10,17 +10,26 @@ from mailbbgun.database.db import Database
 from tests import tables
 from tests.servers import PostgreSQL
 
+#: What a database says of its tables, columns, indexes and constraints.
+PARTS = {
+    "sqlite": ["SELECT type, name, sql FROM sqlite_master"],
+    "postgresql": [
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+        "SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns "
+        "WHERE table_schema = 'public'",
+        "SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint "
+        "WHERE connamespace = 'public'::regnamespace",
+    ],
+}
+
 
 def shape(db: Database) -> dict[str, object]:
-    """Return the tables with their columns, keys and indexes, and the rows that the steps wrote."""
+    """Return what tables there are, how many rows the steps wrote, and the version."""
     with db.read() as session:
-        found = inspect(session.connection())
-        rows = {
-            name: session.execute(text(f'SELECT count(*) FROM "{name}"')).scalar() for name in found.get_table_names()
-        }
+        names = inspect(session.connection()).get_table_names()
+        rows = {name: session.execute(text(f'SELECT count(*) FROM "{name}"')).scalar() for name in names}
         version = session.execute(text("SELECT version_num FROM alembic_version")).all()
-        ways = (found.get_columns, found.get_indexes, found.get_foreign_keys, found.get_check_constraints)
-        parts = {name: [sorted(map(str, way(name))) for way in ways] for name in rows}
+        parts = [sorted(map(str, session.execute(text(part)).all())) for part in PARTS[db.dialect]]
         return {"rows": rows, "version": version, "parts": parts}
 
 
