@@ -81,6 +81,6 @@ def test_no_pattern_takes_much_longer_than_the_text_is_long(name: str, pattern: 
         text, short = (piece * (length // len(piece)) + end for length in (size, size // 4))
         most = MOST_SQUARE if name in SQUARE else MOST
         # One look at each tells most pairs apart; only those that it does not are measured carefully.
-        if (cost := once(pattern, uses, text)) >= MEASURABLE and cost >= most / 2 * once(pattern, uses, short):
+        if (cost := once(pattern, uses, text)) >= MEASURABLE and cost >= most * 3 / 4 * once(pattern, uses, short):
             ratios = (seconds(pattern, uses, text) / seconds(pattern, uses, short) for _ in range(3))
             assert any(ratio < most for ratio in ratios), (name, piece, end, uses)
