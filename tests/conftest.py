@@ -20,6 +20,7 @@ from mailbbgun.install import install
 from mailbbgun.services import Services
 from mailbbgun.settings.load import load
 from mailbbgun.settings.settings import Settings
+from tests import tables
 from tests.servers import RGW, PostgreSQL, RabbitMQ, Redis
 
 BACKENDS = ("embedded", "real")
@@ -198,6 +199,7 @@ def application(settings: Settings) -> Iterator[Flask]:
     """The API inside this process, freshly installed, without a server around it."""
     made = create_app(settings)
     with made.app_context():
+        tables.put_into(provided(Services).db)
         install(provided(Services))
     yield made
     close(made)

@@ -9,6 +9,7 @@ import logging
 import re
 from collections import Counter
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,14 @@ MANUAL = ROOT / "docs"
 LATE_IMPORTS = {"services.py", "stores.py"}
 
 
+@cache
 def code_of(path: Path) -> str:
     return path.read_text()
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(code_of(path))
 
 
 def test_config_py_sample_is_made_from_the_settings():
@@ -52,7 +59,7 @@ RECORD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_field_of_a_log_line_has_a_name_that_logging_refuses(path):
     # For such a name logging raises KeyError, and the line is lost.
-    calls = [one for one in ast.walk(ast.parse(code_of(path))) if isinstance(one, ast.keyword) and one.arg == "extra"]
+    calls = [one for one in ast.walk(tree_of(path)) if isinstance(one, ast.keyword) and one.arg == "extra"]
     names = [key for call in calls for part in ast.walk(call.value) if isinstance(part, ast.Dict) for key in part.keys]
     assert not [one.value for one in names if isinstance(one, ast.Constant) and one.value in RECORD]
 
@@ -98,7 +105,7 @@ def test_every_field_of_a_message_is_explained_in_the_manual(field):
 
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_are_at_the_top_except_where_a_client_is_chosen(path):
-    tree = ast.parse(code_of(path))
+    tree = tree_of(path)
     inside = [
         node.lineno
         for function in ast.walk(tree)
@@ -111,7 +118,7 @@ def test_imports_are_at_the_top_except_where_a_client_is_chosen(path):
 
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_file_has_a_docstring_and_no_function_is_longer_than_forty_lines(path):
-    tree = ast.parse(code_of(path))
+    tree = tree_of(path)
     assert ast.get_docstring(tree)
     if "migrations" not in path.parts:
         long = [
@@ -264,7 +271,7 @@ def test_asserts_that_depend_on_a_clock_are_found(body, found):
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_test_compares_with_a_clock_or_sleeps_or_is_skipped(path):
-    tree = ast.parse(code_of(path))
+    tree = tree_of(path)
     name = str(path.relative_to(ROOT / "tests"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     assert name in JUSTIFIED or not [line for function in functions for line in compared_with_a_clock(function)], (

@@ -8,6 +8,7 @@ import pytest
 from mailbbgun import schema
 from mailbbgun.services import Services, build
 from mailbbgun.settings.load import load
+from tests import tables
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -21,9 +22,10 @@ def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service
     server = database = None
     if request.param == "postgresql":
         server = request.getfixturevalue("postgresql")
-        database = server.create_database()
+        database = tables.database_of(server)
         given["MAILBBGUN_DATABASE_URL"] = server.url(database)
     built = build(load(given))
+    tables.put_into(built.db)
     schema.upgrade(built.db)
     yield built
     built.close()

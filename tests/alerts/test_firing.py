@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from mailbbgun.settings.settings import Settings
+from tests.conftest import MOSTLY_REAL
 from tests.flow.service import Service, until
 from tests.outgoing.receiver import Receiver, answering
 from tests.waiting import PATIENCE
@@ -187,6 +188,7 @@ def told_by(receiver: Receiver) -> dict[bytes, dict]:
     return {head.lower().partition(b"webhook-id: ")[2].split(b"\r\n")[0]: json.loads(body) for head, _, body in parts}
 
 
+@MOSTLY_REAL
 def test_each_kind_fires_and_resolves_and_each_change_is_one_mail_and_one_message_in_slack(
     backend: Settings, slack: Receiver
 ) -> None:

@@ -8,6 +8,7 @@ from mailbbgun import services
 from mailbbgun.install import install
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
+from tests import tables
 from tests.tenants.conftest import Locked, opened
 
 #: Bytes of the largest file that the APIs take.
@@ -18,6 +19,7 @@ MOST = 2_000_000
 def installed(backend: Settings) -> Iterator[Services]:
     """Services with tables, and a folder for files."""
     made = services.build(backend)
+    tables.put_into(made.db)
     install(made)
     yield made
     made.close()

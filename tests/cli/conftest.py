@@ -16,6 +16,7 @@ from mailbbgun.database.crypto import new_key
 from mailbbgun.install import install
 from mailbbgun.services import Services, build
 from mailbbgun.settings.load import load
+from tests import tables
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,7 @@ class Shell:
     def __init__(self, var: Path, **settings: str) -> None:
         self.settings = {"VAR": str(var), "HOSTNAME": "mail.example.com", "ENCRYPTION_KEYS": new_key()} | settings
         self.services = self.with_keys()
+        tables.put_into(self.services.db)
         install(self.services)
 
     def environment(self, **settings: str) -> dict[str, str]:
@@ -86,6 +88,6 @@ def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield request.getfixturevalue("sqlite")
         return
     server = request.getfixturevalue("postgresql")
-    shell = Shell(tmp_path_factory.mktemp("cli"), DATABASE_URL=server.url(server.create_database()))
+    shell = Shell(tmp_path_factory.mktemp("cli"), DATABASE_URL=server.url(tables.database_of(server)))
     yield shell
     shell.services.close()

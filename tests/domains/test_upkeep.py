@@ -11,6 +11,7 @@ from mailbbgun.domains.models import DKIMKey, SendingDomain
 from mailbbgun.install import install
 from mailbbgun.relays.mx import Resolver
 from mailbbgun.services import Services, build
+from tests import tables
 from tests.domains.verifiers import quoted
 from tests.smtp.name_server import NameServer
 
@@ -20,6 +21,7 @@ NAMES = [f"d{number}.test" for number in range(upkeep.BATCH + 2)]
 @pytest.fixture
 def services(backend):
     made = build(backend)
+    tables.put_into(made.db)
     install(made)
     yield made
     made.close()

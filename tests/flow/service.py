@@ -25,6 +25,7 @@ from mailbbgun.services import build
 from mailbbgun.settings.load import load
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts.models import SMTPAccount
+from tests import tables
 from tests.servers.mailserver import MailServer
 from tests.servers.process import free_port, kill_sessions
 from tests.waiting import PATIENCE, wait_until
@@ -85,14 +86,16 @@ class Service:
             raise
         return self
 
-    def install(self) -> None:
-        """Do what initdb.py does, in this process."""
+    def install(self, copied: bool = False) -> None:
+        """Do what initdb.py does, in this process; ``copied``: with a copy of the tables, if on SQLite."""
         services = build(load(self.environment))
+        if copied:
+            tables.put_into(services.db)
         install(services)
         services.close()
 
     def _open(self) -> None:
-        self.install()
+        self.install(copied=True)
         self._spawn_sink()
         self.spawn_api()
         until(lambda: _listens(self.sink_port), what="the sink")

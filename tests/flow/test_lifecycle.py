@@ -125,7 +125,7 @@ def test_the_api_listens_without_its_database_and_works_once_that_is_there_and_s
             assert service.stop("api") == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_worker_that_waits_for_its_database_exits_0_on_a_signal(away, number):
     service, _, _ = away
     with without_database(service, "worker"):
@@ -155,7 +155,7 @@ def reading_settings(service: Service, name: str) -> Iterator[tuple["subprocess.
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_program_that_gets_a_signal_while_it_starts_exits_0(embedded_settings, name, number):
     with reading_settings(Service(embedded_settings), name) as (process, _):
         process.send_signal(number)

@@ -56,7 +56,7 @@ def test_mail_is_delivered_through_pgbouncer(real_settings, breakable_postgresql
             settings, API_PROCESSES=2, WORKER_PROCESSES=2, LEASE_SECONDS=8, SWEEP_SECONDS=1, RETRY_DELAYS="1,1"
         ) as service:
             load = Load(service)
-            mail = [*addresses("u", 200), *addresses("later-1-", 10), *addresses("never-", 5)]
+            mail = [*addresses("u", 60), *addresses("later-1-", 10), *addresses("never-", 5)]
             service.start_worker()
             load.send_all(mail, connections=8)
             assert service.run("bin/requeue-pending") == "requeued 0\n"

@@ -18,6 +18,7 @@ import requests
 
 from mailbbgun import schema, services
 from mailbbgun.settings.load import load
+from tests import tables
 from tests.servers.process import free_port
 from tests.waiting import PATIENCE, wait_until
 
@@ -35,6 +36,7 @@ class Door:
         self.url = f"http://127.0.0.1:{environment['MAILBBGUN_PORT']}"
         self.http = requests.Session()
         self.services = services.build(load(environment))
+        tables.put_into(self.services.db)
         schema.upgrade(self.services.db)
         self.log = (var / "api.out").open("w")
         # Started from another folder, because nothing may depend on the working folder.

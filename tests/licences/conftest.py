@@ -7,6 +7,7 @@ import pytest
 from mailbbgun.install import install
 from mailbbgun.services import Services, build
 from mailbbgun.settings.settings import Settings
+from tests import tables
 from tests.http.conftest import door as door
 from tests.tenants.conftest import locked as locked
 
@@ -22,6 +23,7 @@ def _key(request: pytest.FixtureRequest) -> None:
 def services(backend: Settings) -> Iterator[Services]:
     """An installation on each database."""
     built = build(backend)
+    tables.put_into(built.db)
     install(built)
     yield built
     built.close()

@@ -151,11 +151,11 @@ class PostgreSQL:
         self.stop()
         self.start()
 
-    def create_database(self, name: str | None = None) -> str:
-        """Create an empty database and return its name."""
+    def create_database(self, name: str | None = None, like: str = "template1") -> str:
+        """Create a database and return its name. It is empty, or a copy of another that nobody uses."""
         name = name or f"test_{uuid.uuid4().hex[:12]}"
         with self._execute() as cursor:
-            cursor.execute(f'CREATE DATABASE "{name}"')
+            cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{like}"')
         return name
 
     def drop_database(self, name: str) -> None:

@@ -37,6 +37,7 @@ from mailbbgun.tenants import keys
 from mailbbgun.tenants.authenticate import Authenticator
 from mailbbgun.tenants.keys import KeySpec
 from mailbbgun.tracking.keys import TrackingKeys
+from tests import tables
 from tests.smtp.authority import Authority
 from tests.smtp.name_server import NameServer
 from tests.waiting import PATIENCE
@@ -210,6 +211,7 @@ def services_at(folder: Path, database_url: str | None = None, **given: object) 
     """Services with fresh tables and the embedded queue. By default their DNS has no name at all."""
     with NameServer({}) as dns:
         built = build(load(_environment(folder, database_url, {"DNS_SERVERS": f"127.0.0.1:{dns.port}", **given})))
+        tables.put_into(built.db)
         schema.upgrade(built.db)
         yield built
         built.close()

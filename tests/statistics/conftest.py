@@ -7,6 +7,7 @@ import pytest
 from mailbbgun import schema
 from mailbbgun.database.db import Database
 from mailbbgun.settings.load import load
+from tests import tables
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -16,7 +17,8 @@ def db(request: pytest.FixtureRequest, tmp_path) -> Iterator[Database]:
         database = Database(load({"MAILBBGUN_VAR": str(tmp_path)}).DATABASE_URL)
     else:
         server = request.getfixturevalue("postgresql")
-        database = Database(server.url(server.create_database()))
+        database = Database(server.url(tables.database_of(server)))
+    tables.put_into(database)
     schema.upgrade(database)
     yield database
     database.close()

@@ -44,6 +44,7 @@ from mailbbgun.suppressions.repo import Entry
 from mailbbgun.suppressions.suppress import suppress
 from mailbbgun.sweep.hints import hint_again, scheduled, unhinted
 from mailbbgun.templates.resolve import Templates
+from tests import tables
 from tests.waiting import wait_until
 
 NAMES = ("ann", "ben", "cis")
@@ -95,9 +96,10 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     server = database = None
     if request.param == "postgresql":
         server = request.getfixturevalue("postgresql")
-        database = server.create_database()
+        database = tables.database_of(server)
         given["MAILBBGUN_DATABASE_URL"] = server.url(database)
     services = build(load(given))
+    tables.put_into(services.db)
     schema.upgrade(services.db)
     made = World(services)
     yield made

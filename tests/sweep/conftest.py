@@ -17,6 +17,7 @@ from mailbbgun.events.models import Event
 from mailbbgun.messages.models import Delivery, Message
 from mailbbgun.services import Services, build
 from mailbbgun.settings.load import load
+from tests import tables
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     server = database = None
     if request.param == "postgresql":
         server = request.getfixturevalue("postgresql")
-        database = server.create_database()
+        database = tables.database_of(server)
         given["MAILBBGUN_DATABASE_URL"] = server.url(database)
     built = build(load(given))
+    tables.put_into(built.db)
     schema.upgrade(built.db)
     yield Store(built)
     built.close()

@@ -17,12 +17,14 @@ from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
 from mailbbgun.sweep import orphans
 from mailbbgun.sweep.orphans import MARKS, RESTS, YOUNG, Orphans
+from tests import tables
 
 
 @pytest.fixture
 def installed(backend: Settings) -> Iterator[Services]:
     """Services with tables, and a folder for files."""
     made = services.build(backend)
+    tables.put_into(made.db)
     install(made)
     yield made
     made.close()

@@ -22,6 +22,7 @@ from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.tenants import keys, repo
 from mailbbgun.tenants.authenticate import Authenticator
 from mailbbgun.tenants.keyring import FRESH_SECONDS, MOST_ROWS, Keyring
+from tests import tables
 from tests.flow.service import until
 from tests.waiting import PATIENCE, pause
 
@@ -37,8 +38,9 @@ def services(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Services
     environment = {"MAILBBGUN_VAR": str(tmp_path / "var"), "MAILBBGUN_HOSTNAME": "mail.example.com"}
     if request.param == "postgresql":
         server = request.getfixturevalue("postgresql")
-        environment["MAILBBGUN_DATABASE_URL"] = server.url(server.create_database())
+        environment["MAILBBGUN_DATABASE_URL"] = server.url(tables.database_of(server))
     made = build(load(environment))
+    tables.put_into(made.db)
     install(made)
     yield made
     made.close()

@@ -19,6 +19,7 @@ from mailbbgun.routing.send_queue import SendQueue
 from mailbbgun.services import build
 from mailbbgun.settings.load import load
 from mailbbgun.worker.delivery import DeliveryLoop
+from tests import tables
 from tests.smtp.peers import Dialogue, Peer
 from tests.sweep.conftest import Store
 from tests.waiting import PATIENCE, pause, wait_until
@@ -75,6 +76,7 @@ def delivering(
             }
         )
     )
+    tables.put_into(services.db)
     schema.upgrade(services.db)
     stop, shut = threading.Event(), gate or {}
     with closing(services), closing(Loop()) as loop:

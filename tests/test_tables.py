@@ -1,0 +1,73 @@
+"""Copies of tables are what the steps of the schema make."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+
+from mailbbgun import schema
+from mailbbgun.database.db import Database
+from tests import tables
+from tests.servers import PostgreSQL
+
+#: What a database says of its tables, columns, indexes and constraints.
+PARTS = {
+    "sqlite": ["SELECT type, name, sql FROM sqlite_master"],
+    "postgresql": [
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+        "SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns "
+        "WHERE table_schema = 'public'",
+        "SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint "
+        "WHERE connamespace = 'public'::regnamespace",
+    ],
+}
+
+
+def shape(db: Database) -> dict[str, object]:
+    """Return what tables there are, how many rows the steps wrote, and the version."""
+    with db.read() as session:
+        names = inspect(session.connection()).get_table_names()
+        rows = {name: session.execute(text(f'SELECT count(*) FROM "{name}"')).scalar() for name in names}
+        version = session.execute(text("SELECT version_num FROM alembic_version")).all()
+        parts = [sorted(map(str, session.execute(text(part)).all())) for part in PARTS[db.dialect]]
+        return {"rows": rows, "version": version, "parts": parts}
+
+
+def same(copy: Database, made: Database) -> None:
+    with_tables = shape(copy)
+    for db in (copy, made):
+        schema.upgrade(db)  # finds nothing to do in the copy
+    assert with_tables == shape(copy) == shape(made)
+    assert with_tables["rows"]
+    copy.close()
+    made.close()
+
+
+def test_a_copy_for_sqlite_is_what_the_steps_make(tmp_path: Path) -> None:
+    copy, made = (Database(f"sqlite:///{tmp_path}/{name}.db") for name in ("copy", "made"))
+    tables.put_into(copy)
+    same(copy, made)
+    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == (tmp_path / "made.db").stat().st_mode & 0o777
+
+
+def test_what_is_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
+    tables.put_into(Database(f"sqlite:///{tmp_path}/empty.db"))
+    assert (tmp_path / "empty.db").stat().st_size == 0
+
+
+def test_a_copy_for_postgresql_is_what_the_steps_make(postgresql: PostgreSQL) -> None:
+    names = [tables.database_of(postgresql), postgresql.create_database()]
+    same(*(Database(postgresql.url(name)) for name in names))
+    for name in names:
+        postgresql.drop_database(name)
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_copies_share_nothing(tmp_path: Path, name: str) -> None:
+    db = Database(f"sqlite:///{tmp_path}/x.db")
+    tables.put_into(db)
+    with db.write() as session:
+        assert session.execute(text("SELECT count(*) FROM tenants")).scalar() == 1
+        session.execute(text("DELETE FROM tenants"))
+    db.close()
