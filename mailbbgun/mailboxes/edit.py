@@ -118,7 +118,8 @@ def _new_address(session: Session, tenant_id: UUID, text: str) -> str:
     local, _, domain = address.rpartition("@")
     faults = []
     if (its := domains.domain(session, tenant_id, domain)) is None or not its.local:
-        faults.append(f"{domain} is no local domain of yours: make it one by POST /domains with local true.")
+        how = "by POST /domains with local true, or by mailbbgun domain add --local"
+        faults.append(f"{domain} is no local domain of yours: make it one {how}.")
     if "+" in local and not local.startswith('"'):
         faults.append("A + may not be in it: mail to ann+anything@ goes to the mailbox of ann@.")
     if faults:

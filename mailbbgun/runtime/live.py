@@ -47,6 +47,8 @@ LIVE = (*_OF_ALL, *_OF_DOORS, *_OF_WORKERS, *OF_SMTPD)
 _ABOUT_PORTS = (*OF_SMTPD, "MAX_MESSAGE_SIZE")
 
 _FIELDS = {one.name: one for one in fields(Settings)}
+#: The other settings.
+FIXED = _FIELDS.keys() - set(LIVE)
 _KINDS = get_type_hints(Settings)
 
 

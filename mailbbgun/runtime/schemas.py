@@ -1,9 +1,12 @@
 """Shapes of the runtime configuration, of restarts and of figures."""
 
-from marshmallow import Schema, fields, validate
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, pre_load, validate
 
 from mailbbgun.http.schemas import Time
-from mailbbgun.runtime.live import LIVE, described
+from mailbbgun.runtime.live import FIXED, LIVE, described
 
 SMTPD = "smtpd"
 
@@ -40,8 +43,18 @@ class Configuration(Schema):
     settings = fields.Dict(fields.String(), fields.Nested(SettingShape))
 
 
+class _OnlyLive(Schema):
+    @pre_load
+    def know_fixed_ones(self, given: Any, **_: Any) -> Any:
+        """Tell of settings that do not change while programs run how they do."""
+        if isinstance(given, Mapping) and (fixed := FIXED.intersection(given)):
+            told = "It does not change while programs run: set it in config.py or the environment, and restart them."
+            raise ValidationError({name: [told] for name in fixed})
+        return given
+
+
 #: What to change: the name of each setting, and its new value; null: that of the file.
-ConfigurationChange = Schema.from_dict(
+ConfigurationChange = _OnlyLive.from_dict(
     {name: fields.Raw(allow_none=True, metadata={"description": described(name)["doc"]}) for name in LIVE},
     name="ConfigurationChange",
 )

@@ -103,8 +103,9 @@ def test_what_has_a_copy_of_a_setting_follows_too(door: Locked) -> None:
         ({"SMTPD_TLS_PORT": 4650}, "SMTPD_TLS_PORT", "Needs a certificate: set SMTPD_TLS_CERT."),
         ({"SMTPD_PORT": 4650, "MX_LISTEN_PORT": 4650}, "MX_LISTEN_PORT", "Is the same port as SMTPD_PORT."),
         ({"MAX_MESSAGE_SIZE": 999_999_999}, "SMTPD_BUFFER_SIZE", "134217728 is less than MAX_MESSAGE_SIZE, 999999999"),
-        ({"DATABASE_URL": "sqlite:///x"}, "DATABASE_URL", "Unknown"),
+        ({"DATABASE_URL": "sqlite:///x"}, "DATABASE_URL", "It does not change while programs run"),
         ({"max_recipients": 5}, "max_recipients", "Unknown"),
+        ({"NOTHING": 5}, "NOTHING", "Unknown"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_name_and_nothing_changes(door: Locked, changes, name, told) -> None:
