@@ -54,10 +54,10 @@ class RuntimeFollower:
                 changes = None
                 if self._seen is None or now.version != self._seen.version:
                     changes = repo.changes(session)
-            before, self._seen = self._seen, now
             if changes is not None:
                 changed, why = self.live.put(changes)
                 self._tell(changed, why)
+            before, self._seen = self._seen, now
         if before is not None and now.smtpd_restarts != before.smtpd_restarts and self._restart is not None:
             self._restart()
 

@@ -118,6 +118,7 @@ class LiveSettings:
         #: The settings as ``config.py`` and the environment have them.
         self.given = replace(used if given is None else given)
         self._followers: list[Callable[[frozenset[str]], None]] = []
+        self._untold: frozenset[str] = frozenset()  # what followers have not been told of, for one of them failed
 
     def then(self, follow: Callable[[frozenset[str]], None]) -> None:
         """Call ``follow`` after each change, with the names of the settings that changed.
@@ -127,7 +128,10 @@ class LiveSettings:
         self._followers.append(follow)
 
     def put(self, changes: Mapping[str, Any]) -> tuple[frozenset[str], str]:
-        """Use the sysadmin's settings with these changes. Return what changed, and why a change cannot be used."""
+        """Use the sysadmin's settings with these changes. Return what changed, and why a change cannot be used.
+
+        Raises what a follower raises. Then the next call tells all followers again.
+        """
         wanted, why = usable_changes(self.given, changes)
         wanted = self._share(wanted)
         new = {name: getattr(wanted, name) for name in LIVE}
@@ -135,7 +139,9 @@ class LiveSettings:
         for name in changed:
             # Frozen for all others. Everything in the process holds this object.
             object.__setattr__(self.used, name, new[name])
-        if changed:
+        self._untold |= changed
+        if self._untold:
             for follow in self._followers:
-                follow(changed)
+                follow(self._untold)
+        self._untold = frozenset()
         return changed, why
