@@ -58,6 +58,9 @@ class WebhooksChild:
         while not self._stop.wait(LOOK_SECONDS):
             try:
                 self._look()
+            except OSError as error:  # VAR is full, or read-only
+                log.warning("webhooks_not_started", extra={"error": str(error), "retry_in": REST[-1]})
+                self._stop.wait(REST[-1])
             except Exception:  # it ends neither the thread nor the worker, which sends mail
                 log.exception("webhooks_failed", extra={"retry_in": REST[-1]})
                 self._stop.wait(REST[-1])
@@ -174,14 +177,9 @@ def _died(args: threading.ExceptHookArgs, ended: "queue.SimpleQueue[int]") -> No
 def _only_one(path: Path) -> Iterator[bool]:
     """Lock a file of this machine, for one worker process at a time; yield whether it is ours.
 
-    The kernel gives the lock back when its process ends, however that happens.
+    The kernel gives the lock back when its process ends, however that happens. Raises OSError if there can be no file.
     """
-    try:
-        file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        log.warning("webhooks_not_started", extra={"error": str(error), "retry_in": LOOK_SECONDS})
-        yield False
-        return
+    file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         ours = True
