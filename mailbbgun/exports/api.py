@@ -14,6 +14,7 @@ from mailbbgun.exports.writing import CSV, MIMETYPES, NDJSON, lines
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs
 from mailbbgun.http.provided import provided
+from mailbbgun.http.responses import StreamedResponse
 from mailbbgun.messages.repo import Wanted
 from mailbbgun.services import Services
 from mailbbgun.statistics import figures
@@ -28,13 +29,13 @@ _DESCRIPTION = "NDJSON: each line is a JSON object. With format=csv, or Accept: 
 @blueprint.arguments(MessagesExport, location="query")
 @blueprint.response(200, _FILE, content_type=MIMETYPES[NDJSON], description=_DESCRIPTION)
 @blueprint.alt_response(200, schema=_FILE, content_type=MIMETYPES[CSV], description=_DESCRIPTION)
-@blueprint.alt_response(503, description="It takes the database too long, or there is no room for so large a file.")
+@blueprint.alt_response(503, description="It takes the database too long to find the first rows.")
 @needs(Scope.READ, tests=True)
 def messages(filters: dict[str, Any]) -> Response:
     """Download all messages that match, newest first
 
     The filters are those of `GET /messages`. Messages that are accepted while the file is written may be in
-    it or not. A few exports run at once; then others get 429.
+    it or not. Two exports of a tenant run at once in each process; then others get 429.
     """
     who, form = caller(), _form(filters.pop("format"))
     wanted = Wanted(tenant_id=who.tenant_id, tests_only=who.tests_only, limit=0, offset=0, after=None, **filters)
@@ -49,7 +50,8 @@ def messages(filters: dict[str, Any]) -> Response:
 def events(asked: dict[str, Any]) -> Response:
     """Download all events that match, oldest first
 
-    It ends with the last event from before the request. A few exports run at once; then others get 429.
+    It ends with the last event from before the request. Two exports of a tenant run at once in each
+    process; then others get 429.
     """
     who, form = caller(), _form(asked["format"])
     database = provided(Services).db
@@ -66,7 +68,7 @@ def statistics(asked: dict[str, Any]) -> Response:
     """Download the figures of each interval, oldest first
 
     With group_by each interval has a row for each tag, domain or account. Intervals in which nothing
-    happened have no row. A few exports run at once; then others get 429.
+    happened have no row. Two exports of a tenant run at once in each process; then others get 429.
     """
     who, services, form = caller(), provided(Services), _form(asked["format"])
     question = figures.question(who.tenant_id, who.tests_only, asked, services.settings, datetime.now(UTC))
@@ -87,6 +89,6 @@ def _form(named: str | None) -> str:
 
 
 def _file(name: str, form: str, found: Iterator[pages.Page], columns: Sequence[str]) -> Response:
-    body = provided(RunningExports).begin(lines(found, form, columns))
+    body = provided(RunningExports).begin(caller().tenant_id, lines(found, form, columns))
     headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
-    return Response(body, mimetype=MIMETYPES[form], headers=headers)
+    return StreamedResponse(body, mimetype=MIMETYPES[form], headers=headers)

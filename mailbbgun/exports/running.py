@@ -1,13 +1,18 @@
 """Counts the exports that run in one process, and ends the count with the answer."""
 
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Self
+from uuid import UUID
 
 from mailbbgun.core.errors import RateLimited
 
-#: Exports at once in one process. Each keeps a thread and a connection to the database busy.
-MOST = 2
+#: Exports at once in one process. Each makes its next page only when its client has read the one before.
+MOST = 16
+#: Exports of one tenant at once in one process, so that slow clients of one leave room for others.
+MOST_OF_TENANT = 2
 #: Seconds after which a client that found no room should try again.
 RETRY_SECONDS = 10
 
@@ -15,26 +20,38 @@ RETRY_SECONDS = 10
 class RunningExports:
     """The exports that run in this process. Thread-safe."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._room = threading.BoundedSemaphore(most)
+    def __init__(self) -> None:
+        self._running: Counter[UUID] = Counter()
+        self._lock = threading.Lock()
 
-    def begin(self, lines: Iterator[bytes]) -> "RunningExport":
-        """Count an export; it counts until it is closed. Raises :class:`RateLimited`."""
-        if not self._room.acquire(blocking=False):
-            raise RateLimited(
-                f"{self._most} exports are running here already, and no more run at once; try again later.",
-                limit=self._most,
-                retry_after=RETRY_SECONDS,
-            )
-        return RunningExport(lines, self._room)
+    def begin(self, tenant_id: UUID, lines: Iterator[bytes]) -> "RunningExport":
+        """Begin an export; it counts until it is closed. Raises :class:`RateLimited`.
+
+        Its first lines are made now. Raises what making them raises.
+        """
+        with self._lock:
+            if self._running[tenant_id] >= MOST_OF_TENANT:
+                raise _too_many(f"{MOST_OF_TENANT} of your exports", MOST_OF_TENANT)
+            if self._running.total() >= MOST:
+                raise _too_many(f"{MOST} exports", MOST)
+            self._running[tenant_id] += 1
+        try:
+            return RunningExport(chain([next(lines, b"")], lines), lambda: self._end(tenant_id))
+        except BaseException:
+            self._end(tenant_id)
+            raise
+
+    def _end(self, tenant_id: UUID) -> None:
+        with self._lock:
+            self._running[tenant_id] -= 1
+            self._running += Counter()  # forgets tenants that have none
 
 
 class RunningExport:
     """The lines of an export. The server closes it at its end, or when something fails."""
 
-    def __init__(self, lines: Iterator[bytes], room: threading.BoundedSemaphore) -> None:
-        self._lines, self._room, self._open = lines, room, True
+    def __init__(self, lines: Iterator[bytes], end: Callable[[], None]) -> None:
+        self._lines, self._end, self._open = lines, end, True
 
     def __iter__(self) -> Self:
         return self
@@ -46,4 +63,9 @@ class RunningExport:
         """Stop counting it. May be called again."""
         if self._open:
             self._open = False
-            self._room.release()
+            self._end()
+
+
+def _too_many(running: str, most: int) -> RateLimited:
+    sentence = f"{running} are running here already, and no more run at once; try again later."
+    return RateLimited(sentence, limit=most, retry_after=RETRY_SECONDS)

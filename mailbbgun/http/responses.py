@@ -1,6 +1,6 @@
 """Responses: JSON, security headers, and responses that are finished later."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, Self, cast
 
 import orjson
@@ -131,6 +131,36 @@ class PendingResponse(Response):
                     Response,
                     self._app.finalize_request(self._app.handle_user_exception(error), from_error_handler=True),
                 )
+
+
+class StreamedBody:
+    """The body of a :class:`StreamedResponse`: its pieces may be made one at a time, when they are wanted.
+
+    Several threads may make them, one after the other, long after the view has returned.
+    """
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+    def close(self) -> None:
+        """Nothing more is wanted."""
+        if close := getattr(self._pieces, "close", None):
+            close()
+
+
+class StreamedResponse(Response):
+    """A response that is too large to be kept: a server makes its pieces while the client reads.
+
+    What makes them must need nothing of the request, and must hold no session of the database between
+    two of them.
+    """
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        """Return a body by which a server knows that it may make the pieces when they are wanted."""
+        return StreamedBody(super().__call__(environ, start_response))
 
 
 def secured(answer: Response, policy: str) -> Response:

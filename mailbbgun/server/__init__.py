@@ -38,6 +38,9 @@ calls from threads), ``turns`` (who is next), ``accepting``, ``connections`` and
 read, send, close), ``registry`` and ``client_limits`` (which connection to close), ``incoming`` and
 ``bodies/`` (parse requests), ``refusal``, ``serving`` (requests become responses), ``exchange``.
 
-A response is kept until it is sent: in memory or, if it is large, in a file. So a view must not stream
-without end, and an error in the middle of a view's stream still becomes a response of its own.
+A response is kept until it is sent: in memory or, if it is large, in a file. So an error in the middle
+of it still becomes a response of its own. One without end, or too large even for a file, is a
+``http/responses.StreamedResponse``: threads make a piece of it when the client has read the one before
+(``bodies/answers.py``). If that fails, the connection ends before the last chunk, which clients notice;
+for clients without chunks (HTTP/1.0) it is kept like any other.
 """

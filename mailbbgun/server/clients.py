@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from mailbbgun.server.bodies.spool import Spool
+from mailbbgun.server.bodies.answers import LargeResponse
 from mailbbgun.server.client_limits import FREE, SENT_AT_ONCE, Stage
 from mailbbgun.server.connections import Connections
 from mailbbgun.server.incoming import BegunUpload
@@ -199,13 +199,13 @@ class Clients(Connections):
         self._server.refused(connection, refusal)
         self.send(connection, refusal.response(), keep_alive=False)
 
-    def send(self, connection: ClientConnection, answer: bytes | Spool, *, keep_alive: bool) -> None:
+    def send(self, connection: ClientConnection, answer: bytes | LargeResponse, *, keep_alive: bool) -> None:
         """Send the response to the request that is being served.
 
-        ``keep_alive``: another request may follow it. A spool is closed when it is sent.
+        ``keep_alive``: another request may follow it. A large response is closed when it is sent.
         """
         connection.keep_alive = keep_alive and not connection.cut
-        if isinstance(answer, Spool):
+        if not isinstance(answer, bytes):
             connection.unread = answer
             answer = b""
         if connection.broken:
@@ -239,7 +239,7 @@ class Clients(Connections):
         elif connection.unread is not None:
             self._watch(connection, 0)
             connection.flushing = True
-            self._spools.read_next(connection.unread, partial(self._on_read, connection))
+            connection.unread.read_next(partial(self._on_read, connection))
         else:
             self._registry.move(connection, Stage.SERVED)
             self._watch(connection, READ)  # not WRITE: the socket is writable, so every turn would report it
@@ -251,8 +251,8 @@ class Clients(Connections):
         if connection.stage is Stage.CLOSED:
             return
         if isinstance(block, Exception):
-            self._log.error("Error in a response", exc_info=block)
-            self.close(connection)
+            self._log.error("A response breaks off: %s", connection.unread and connection.unread.title, exc_info=block)
+            self._abort(connection)
             return
         if not block:
             self._drop_answer(connection)

@@ -1,19 +1,23 @@
 """One request and its response, between gunicorn's parser and the WSGI application."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain
 from typing import Any
 
 from gunicorn import SERVER, util  # type: ignore[import-untyped]  # it has no types
 from gunicorn.http import wsgi  # type: ignore[import-untyped]  # nor has this
 
 from mailbbgun.accept.quick import Begun
-from mailbbgun.http.responses import AWAITS, Ending, PendingResponse
+from mailbbgun.http.responses import AWAITS, Ending, PendingResponse, StreamedBody
+from mailbbgun.server.bodies.answers import FiledResponse, ResponseStream
 from mailbbgun.server.bodies.spool import Spool, SpoolThread
+from mailbbgun.server.poller import Poller
 from mailbbgun.server.registry import ClientConnection
+from mailbbgun.server.turns import RequestThreads
 
 #: Bytes of a response. A larger one goes to its client from a file.
 LARGE = 1_048_576
@@ -55,19 +59,58 @@ class Exchange:
         """Return the body of a pending response. Waits if it is not finished."""
         return pending.answer(self.environ)(self.environ, self.response.start_response)
 
-    def write(self, body: Iterable[bytes]) -> bytes | Spool:
+    def write(self, body: Iterable[bytes]) -> bytes | FiledResponse:
         """Return the whole response; a large one is in a file. Raises whatever the application raises."""
         try:
             for piece in body:
                 self.response.write(piece)
             self.response.close()
-            return self._written.whole()
+            return self._written.whole(self._title)
         except BaseException:
             self._written.drop()
             raise
         finally:
             if close := getattr(body, "close", None):
                 close()
+
+    @property
+    def shows_its_end(self) -> bool:
+        """Whether a client notices if the response breaks off: it comes in chunks (RFC 9112 §7.1)."""
+        return bool(self.response.chunked)
+
+    def stream(
+        self, body: StreamedBody, threads: RequestThreads, poller: Poller, ended: Callable[[], object]
+    ) -> ResponseStream:
+        """Return the response, begun; ``threads`` make the rest while it is sent. Then ``ended`` is called.
+
+        Raises whatever the application raises for the beginning.
+        """
+        blocks = self._blocks(body)
+        try:
+            first = next(blocks)
+        except BaseException:
+            body.close()
+            raise
+
+        def end() -> None:
+            body.close()
+            ended()
+
+        submit = partial(threads.submit, self.connection.network, self.connection.thread_share)
+        return ResponseStream(self._title, chain([first], blocks), end, submit, poller.call)
+
+    def _blocks(self, body: Iterable[bytes]) -> Iterator[bytes]:
+        self._written.to_file = False
+        for piece in body:
+            self.response.write(piece)
+            if block := self._written.taken():
+                yield block
+        self.response.close()
+        yield self._written.taken()
+
+    @property
+    def _title(self) -> str:
+        return f"{self.request.method} {self.request.uri}"
 
     @property
     def keep_alive(self) -> bool:
@@ -109,6 +152,7 @@ class _Written:
 
     def __init__(self, spools: SpoolThread) -> None:
         self._spools = spools
+        self.to_file = True  # what is large
         self._pieces: list[bytes] = []
         self._size = 0
         self._spool: Spool | None = None
@@ -117,17 +161,23 @@ class _Written:
         """Take a piece of the response."""
         self._pieces.append(data)
         self._size += len(data)
-        if self._size > LARGE:
+        if self._size > LARGE and self.to_file:
             self._spool = self._spool or self._spools.spool()
             self._spool.write(b"".join(self._pieces))
             self._spool.flush()
             self._pieces, self._size = [], LARGE
 
-    def whole(self) -> bytes | Spool:
+    def whole(self, title: str) -> bytes | FiledResponse:
         """Return all pieces."""
         if self._spool is None:
             return b"".join(self._pieces)
-        return self._spool
+        return FiledResponse(title, self._spool, self._spools)
+
+    def taken(self) -> bytes:
+        """Return the pieces since the last call."""
+        taken = b"".join(self._pieces)
+        self._pieces, self._size = [], 0
+        return taken
 
     def drop(self) -> None:
         """Remove the file, if there is one."""

@@ -13,7 +13,7 @@ from socket import SO_LINGER, SOL_SOCKET, socket
 from typing import Any, Protocol
 
 from mailbbgun.http.error_responses import BodyLimit
-from mailbbgun.server.bodies.spool import Spool
+from mailbbgun.server.bodies.answers import LargeResponse
 from mailbbgun.server.client_limits import FREE, Stage
 from mailbbgun.server.incoming import Incoming
 from mailbbgun.server.refusal import Refusal
@@ -48,13 +48,13 @@ class ClientConnection:
     newcomer_share: Share = field(default_factory=Share)  # of that of the threads for newcomers
     handler: Callable[[int], None] = lambda _: None
     unsent: bytes | memoryview = b""
-    unread: Spool | None = None  # the rest of a large response, behind ``unsent``
+    unread: LargeResponse | None = None  # the rest of a large response, behind ``unsent``
     keep_alive: bool = False  # another request may follow the response
     ended: bool = False  # the client sends nothing more
     broken: bool = False  # the client neither sends nor reads
     cut: bool = False  # pipelined requests were discarded, so the connection ends with the response
     discarded: int = 0  # bytes that came after a response that ends the connection
-    flushing: bool = False  # a thread writes or reads a file for it; nothing is read or sent meanwhile
+    flushing: bool = False  # a thread writes a file or makes a block for it; nothing is read or sent meanwhile
     admitted: Any = None  # the exchange of the upload whose body is coming
 
     def discard_unsent(self) -> None:

@@ -27,8 +27,9 @@ from mailbbgun.counters.requests import RequestCounts
 from mailbbgun.http.error_responses import INTERNAL_ERROR, BodyLimit
 from mailbbgun.http.provided import EXTENSION
 from mailbbgun.http.refusals import Refusals
-from mailbbgun.http.responses import HEALTHY, PendingResponse, ready
+from mailbbgun.http.responses import HEALTHY, PendingResponse, StreamedBody, ready
 from mailbbgun.http.uploads.admission import ADMITTING, COUNTED, Admitted, UploadRoutes
+from mailbbgun.server.bodies.answers import LargeResponse
 from mailbbgun.server.bodies.spool import Spool, SpoolThread
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.exchange import Exchange, WaitingMessage, WaitingResponse, created
@@ -297,11 +298,20 @@ class Serving:
         self,
         exchange: Exchange,
         body: Callable[[], Iterable[bytes]],
-        send: Callable[[ClientConnection, bytes | Spool, bool], None],
+        send: Callable[[ClientConnection, bytes | LargeResponse, bool], None],
     ) -> None:
-        """Write the response, log it, send it."""
+        """Write the response, log it, send it. Or only begin it, if it is made while it is sent."""
         try:
-            data = exchange.write(body())
+            pieces = body()
+            if isinstance(pieces, StreamedBody) and exchange.shows_its_end:
+                noted = partial(self._note, exchange)
+                send(
+                    exchange.connection,
+                    exchange.stream(pieces, self._threads, self._poller, noted),
+                    exchange.keep_alive,
+                )
+                return
+            answer = exchange.write(pieces)
         except Refusal as refusal:  # there is no room for a large response
             self._requests.note(refusal.status)
             self._send_from_thread(exchange.connection, refusal.response(), False)
@@ -309,7 +319,7 @@ class Serving:
         except BaseException as error:  # noqa: BLE001 - of one request
             self._fail(exchange.connection, exchange.request, error)
             return
-        send(exchange.connection, data, self._note(exchange) and exchange.keep_alive)
+        send(exchange.connection, answer, self._note(exchange) and exchange.keep_alive)
 
     def _note(self, exchange: Exchange) -> bool:
         """Call the access log and gunicorn's hook. Return whether both went well."""
@@ -328,8 +338,8 @@ class Serving:
         code, message = INTERNAL_ERROR
         self._send_from_thread(connection, Refusal(500, message, code=code).response(), False)
 
-    def _send(self, connection: ClientConnection, data: bytes | Spool, keep_alive: bool) -> None:
+    def _send(self, connection: ClientConnection, data: bytes | LargeResponse, keep_alive: bool) -> None:
         self.clients.send(connection, data, keep_alive=keep_alive)
 
-    def _send_from_thread(self, connection: ClientConnection, data: bytes | Spool, keep_alive: bool) -> None:
+    def _send_from_thread(self, connection: ClientConnection, data: bytes | LargeResponse, keep_alive: bool) -> None:
         self._poller.call(partial(self._send, connection, data, keep_alive))

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from flask import Response, request, stream_with_context
+from flask import Response, request
 
 from mailbbgun.core.caller import Caller, KeyKind, Scope
 from mailbbgun.core.errors import Forbidden, InvalidInput, NotFound, RateLimited, UnsupportedMediaType
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading
 from mailbbgun.http.provided import provided
+from mailbbgun.http.responses import StreamedResponse
 from mailbbgun.http.urls import NEXT_PAGE, next_page
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.services import Services
@@ -101,7 +102,7 @@ def export() -> Response:
     who = caller()
     lines = transfer.write(provided(Services).db, who.tenant_id, test=who.tests_only)
     named = {"Content-Disposition": 'attachment; filename="suppressions.csv"'}
-    return Response(stream_with_context(lines), mimetype="text/csv", headers=named)
+    return StreamedResponse(lines, mimetype="text/csv", headers=named)
 
 
 @blueprint.route("/suppressions/import", methods=["POST"])

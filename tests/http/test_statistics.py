@@ -5,15 +5,16 @@ import json
 import threading
 from datetime import UTC, datetime, timedelta
 from io import StringIO
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import select
 
+from mailbbgun.core.errors import RateLimited
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.events import log
 from mailbbgun.events.kinds import Kind
-from mailbbgun.exports.running import MOST, RunningExports
+from mailbbgun.exports.running import MOST, MOST_OF_TENANT, RunningExports
 from mailbbgun.messages.models import DELIVERIES
 from mailbbgun.statistics.follow import Follower
 from tests.waiting import wait_until
@@ -141,10 +142,18 @@ def test_a_wrong_question_is_refused_with_what_would_be_right(door, query, sente
 
 def test_only_a_few_exports_run_at_once_and_each_is_counted_until_it_is_closed():
     exports = RunningExports()
-    running = [exports.begin(iter([b"a"])) for _ in range(MOST)]
-    with pytest.raises(Exception, match="no more run at once"):
-        exports.begin(iter([]))
-    assert list(running[0]) == [b"a"]
+    tenants = [uuid4() for _ in range(MOST // MOST_OF_TENANT)]
+    running = [exports.begin(one, iter([b"a", b"b"])) for one in tenants for _ in range(MOST_OF_TENANT)]
+    with pytest.raises(RateLimited, match=f"^{MOST} exports are running here"):
+        exports.begin(uuid4(), iter([]))
+    with pytest.raises(RateLimited, match=f"^{MOST_OF_TENANT} of your exports are running here"):
+        exports.begin(tenants[0], iter([]))
+    assert list(running[0]) == [b"a", b"b"]
     running[0].close()
     running[0].close()
-    exports.begin(iter([])).close()
+    exports.begin(uuid4(), iter([])).close()
+    with pytest.raises(ZeroDivisionError):  # an export that cannot begin does not count
+        exports.begin(tenants[0], (1 // 0 for _ in "x"))
+    exports.begin(tenants[0], iter([]))
+    with pytest.raises(RateLimited):
+        exports.begin(uuid4(), iter([]))

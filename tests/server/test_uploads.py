@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mailbbgun.server.bodies.answers import FiledResponse
 from mailbbgun.server.bodies.spool import BLOCK
 from mailbbgun.server.client_limits import Stage
 from tests.server.harness import LIMITS, UPLOAD_LIMIT, Harness, answer, closed
@@ -213,7 +214,7 @@ def test_a_large_response_comes_whole_from_a_file(harness, size):
     spool = harness.spools.spool()
     spool.write(content)
     spool.flush()
-    harness.clients.send(harness.server.served[-1], spool, keep_alive=True)
+    harness.clients.send(harness.server.served[-1], FiledResponse("GET /x", spool, harness.spools), keep_alive=True)
     received = b""
     line.setblocking(False)
 
@@ -237,7 +238,7 @@ def test_a_client_that_reads_no_response_is_closed_and_its_file_is_gone(harness)
     spool.write(bytes(20_000_000))
     spool.flush()
     connection = harness.server.served[-1]
-    harness.clients.send(connection, spool, keep_alive=True)
+    harness.clients.send(connection, FiledResponse("GET /x", spool, harness.spools), keep_alive=True)
     wait_until(lambda: harness.settle() or (connection.unsent and not connection.flushing), "a full socket")
     harness.later(LIMITS.seconds[Stage.ANSWER] + 1)
     assert (connection.stage, room_taken(harness)) == (Stage.CLOSED, 0)

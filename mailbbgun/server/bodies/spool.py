@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import BinaryIO, TypeVar, cast
 
+from mailbbgun.server.bodies.closing import Closing
 from mailbbgun.server.refusal import Refusal
 
 T = TypeVar("T")
@@ -73,8 +74,7 @@ class Spool:
         self._written = 0  # bytes in the file
         self._read = 0  # bytes that read_next() has returned
         self._file = -1
-        self._lock = Lock()  # of the two flags
-        self._busy = self._closed = False
+        self._closing = Closing(self._end)
 
     @property
     def held(self) -> int:
@@ -97,26 +97,21 @@ class Spool:
 
     def flush(self) -> None:
         """Write to the file what is in memory. Raises :class:`Refusal` if there is no room."""
-        if not self._begin_work():
-            return
-        try:
-            self._append(self._pending)
-            self._pending = bytearray()
-        except OSError as error:
-            raise _no_room(f"The upload cannot be kept: {error.strerror}.") from error
-        finally:
-            self._end_work()
+        with self._closing.work() as is_open:
+            if not is_open:
+                return
+            try:
+                self._append(self._pending)
+                self._pending = bytearray()
+            except OSError as error:
+                raise _no_room(f"The upload cannot be kept: {error.strerror}.") from error
 
     def read_next(self) -> bytes:
         """Return the next block of the complete content; b"" at its end, or if it was closed."""
-        if not self._begin_work():
-            return b""
-        try:
-            block = os.pread(self._file, READ_AT_ONCE, self._read)
+        with self._closing.work() as is_open:
+            block = os.pread(self._file, READ_AT_ONCE, self._read) if is_open else b""
             self._read += len(block)
             return block
-        finally:
-            self._end_work()
 
     def reader(self) -> BinaryIO:
         """Return the complete body, to be read from its beginning. Raises :class:`Refusal`.
@@ -131,22 +126,7 @@ class Spool:
 
     def close(self) -> None:
         """Remove the file. If a thread is writing to it, that removes it."""
-        with self._lock:
-            self._closed = True
-            if not self._busy:
-                self._end()
-
-    def _begin_work(self) -> bool:
-        """Keep the file from being closed; return whether it is still open."""
-        with self._lock:
-            self._busy = not self._closed
-            return self._busy
-
-    def _end_work(self) -> None:
-        with self._lock:
-            self._busy = False
-            if self._closed:
-                self._end()
+        self._closing.close()
 
     def _append(self, data: bytearray) -> None:
         self._folder.take(len(data))
