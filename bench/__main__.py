@@ -11,7 +11,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from bench import ROOT, BenchError, backlog, report
+from bench import ROOT, BenchError, backlog, report, slow_disk
 from bench import against as against_
 from bench import many_connections as many
 from bench import slow_clients as slow
@@ -29,6 +29,7 @@ from mailbbgun.core.process import version_option
 from mailbbgun.settings.given import PREFIX
 from mailbbgun.settings.load import load
 from tests.servers.install import Missing
+from tests.servers.process import PRELOAD
 
 MESSAGES, ROUNDS = 5000, 3
 QUICK_MESSAGES, QUICK_ROUNDS, QUICK_PEERS = 1000, 1, ("postfix",)
@@ -118,6 +119,11 @@ def _check_folder(out: Path) -> None:
     help="A setting of the service other than its default.",
 )
 @click.option(
+    "--fsync-ms",
+    type=click.FloatRange(0.01, 100),
+    help="Let each fsync of all that is measured take so much longer, as on another disk. Needs a C compiler.",
+)
+@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=OUT,
@@ -129,6 +135,7 @@ def main(
     against: str | None,
     many_connections: bool,
     slow_clients: bool,
+    fsync_ms: float | None,
     out: Path,
     **given: Any,
 ) -> None:
@@ -150,6 +157,11 @@ def main(
     environment: of rates and of CPU a message, the ratio of each round counts.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if fsync_ms and PRELOAD not in os.environ:
+        try:
+            sys.exit(slow_disk.run(fsync_ms, sys.argv[1:]))
+        except Missing as error:
+            sys.exit(f"bench: {error}")
     _leave_memory()
     options = _options(rounds, **given)
     try:

@@ -69,6 +69,7 @@ smtp_destination_concurrency_limit = {sessions}
 initial_destination_concurrency = {sessions}
 default_process_limit = {processes}
 in_flow_delay = 0
+import_environment = {imported} LD_PRELOAD
 """
 
 _CLEAR = """\
@@ -134,6 +135,7 @@ class Postfix:
                 name=SINK_NAME,
                 user=USER,
                 group=GROUP,
+                imported=postfix.default("import_environment"),
                 sink=sink_port,
                 sessions=sessions,
                 processes=max(100, connections + sessions + 20),

@@ -18,6 +18,9 @@ from pathlib import Path
 
 START_SECONDS = 600.0
 
+#: A library that is loaded into servers, too, if it is loaded into the program that starts them.
+PRELOAD = "LD_PRELOAD"
+
 # The guard reads until its parent closes the pipe or dies. Then it kills the process groups that
 # are left and removes the folder. It sends QUIT first, so that PostgreSQL frees its shared memory.
 _GUARD = """
@@ -103,7 +106,7 @@ class Sandbox:
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 argv,
-                env=environment,
+                env={name: os.environ[name] for name in (PRELOAD,) if name in os.environ} | {**environment},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

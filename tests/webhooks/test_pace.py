@@ -21,7 +21,8 @@ from tests.webhooks.test_child import send, senders, watch
         (0.0, 0.05, 0.0),
         (0.001, 0.05, 0.0),
         (0.02, 0.05, 0.35),  # so that it has worked for 0.02 of 0.4 seconds
-        (0.05, 0.05, LONGEST),
+        (0.05, 0.05, 0.95),
+        (0.06, 0.05, LONGEST),
         (3.0, 3.0, LONGEST),  # a look at many endpoints
         (9.0, 3.0, LONGEST),  # several threads
     ],

@@ -17,7 +17,7 @@ SHARE = 0.05
 #: Others wait for cores if this thread waits for so many times as long as it works.
 BUSY = 0.25
 #: Seconds between two looks, and the longest rest.
-LOOK, LONGEST = 0.05, 0.5
+LOOK, LONGEST = 0.05, 1.0
 
 
 class Pace:
