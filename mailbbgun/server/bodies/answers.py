@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
-from mailbbgun.server.bodies.closing import Closing
+from mailbbgun.server.bodies.open_while_used import OpenWhileUsed
 from mailbbgun.server.bodies.spool import Spool, SpoolThread
 
 #: Takes the next bytes of a response, b"" at its end, or why there are no more.
@@ -61,7 +61,7 @@ class ResponseStream:
         """
         self.title = title
         self._blocks, self._submit, self._call = blocks, submit, call
-        self._closing = Closing(end)
+        self._open = OpenWhileUsed(end)
 
     def read_next(self, then: TakesBlock) -> None:
         """Let a thread make the next block."""
@@ -69,10 +69,10 @@ class ResponseStream:
 
     def close(self) -> None:
         """End it now, or when the thread that makes a block has made it."""
-        self._closing.close()
+        self._open.close()
 
     def _make(self, then: TakesBlock) -> None:
-        with self._closing.work() as wanted:
+        with self._open.work() as wanted:
             if not wanted:
                 return
             try:

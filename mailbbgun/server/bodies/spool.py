@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import BinaryIO, TypeVar, cast
 
-from mailbbgun.server.bodies.closing import Closing
+from mailbbgun.server.bodies.open_while_used import OpenWhileUsed
 from mailbbgun.server.refusal import Refusal
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class Spool:
         self._written = 0  # bytes in the file
         self._read = 0  # bytes that read_next() has returned
         self._file = -1
-        self._closing = Closing(self._end)
+        self._open = OpenWhileUsed(self._end)
 
     @property
     def held(self) -> int:
@@ -97,7 +97,7 @@ class Spool:
 
     def flush(self) -> None:
         """Write to the file what is in memory. Raises :class:`Refusal` if there is no room."""
-        with self._closing.work() as is_open:
+        with self._open.work() as is_open:
             if not is_open:
                 return
             try:
@@ -108,7 +108,7 @@ class Spool:
 
     def read_next(self) -> bytes:
         """Return the next block of the complete content; b"" at its end, or if it was closed."""
-        with self._closing.work() as is_open:
+        with self._open.work() as is_open:
             block = os.pread(self._file, READ_AT_ONCE, self._read) if is_open else b""
             self._read += len(block)
             return block
@@ -126,7 +126,7 @@ class Spool:
 
     def close(self) -> None:
         """Remove the file. If a thread is writing to it, that removes it."""
-        self._closing.close()
+        self._open.close()
 
     def _append(self, data: bytearray) -> None:
         self._folder.take(len(data))

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from threading import Lock
 
 
-class Closing:
+class OpenWhileUsed:
     """Calls ``end`` once: when it is closed or, if a thread works then, when that is done."""
 
     def __init__(self, end: Callable[[], None]) -> None:
