@@ -7,6 +7,7 @@ transaction then waits again.
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
@@ -20,6 +21,7 @@ from mailbbgun.deliver.preparing.open_message import not_sent, opened
 from mailbbgun.deliver.retry import judge, released, too_late
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.events.changes import holding
+from mailbbgun.events.changes.record import Result
 from mailbbgun.messages.outgoing import NotComposed
 from mailbbgun.routing.circuit_breaker import PROBE_WAIT
 from mailbbgun.smtp.envelope import Envelope
@@ -98,8 +100,11 @@ def _compose_small(context: WorkerContext, messages: dict[UUID, Loaded]) -> None
 
 def _give_all_back(context: WorkerContext, claims: Sequence[Claim], wait: float) -> None:
     """Give back claims of which no transactions were made, due again in ``wait`` seconds."""
+    by_message: dict[UUID, list[tuple[Claim, Result]]] = defaultdict(list)
     for one in claims:
-        context.results.put(one, released(one, wait))
+        by_message[one.message_id].append((one, released(one, wait)))
+    for ended in by_message.values():
+        context.results.put_together(ended)
 
 
 async def deliver(context: WorkerContext, transaction: Transaction) -> str | None:
@@ -112,8 +117,7 @@ async def deliver(context: WorkerContext, transaction: Transaction) -> str | Non
         give_back(context, transaction)
         return None
     if transaction.claims[0].is_late(context.clock.boot()):  # all are of one message
-        for one in transaction.claims:
-            context.results.put(one, too_late(one))
+        context.results.put_together([(one, too_late(one)) for one in transaction.claims])
         return None
     # Its account is gone. If it has no other candidate, it is given back: a new claim looks for the
     # accounts that there are now.
@@ -291,15 +295,17 @@ def hand_over(
         "dkim": transaction.selectors or None,
     }
     attempted = attempted or bool(transaction.failed)
+    now, ended = context.clock.boot(), []
     for one in transaction.claims:
         outcome = outcomes[one.address]
         if isinstance(outcome, Fenced):
             result = released(one, FENCED_WAIT_SECONDS, attempted=bool(transaction.failed))
         else:
-            result = judge(outcome, one, policy, route_taken, left=one.left(context.clock.boot()))
+            result = judge(outcome, one, policy, route_taken, left=one.left(now))
             if not attempted:
                 result = result._replace(attempted=False)
-        context.results.put(one, result)
+        ended.append((one, result))
+    context.results.put_together(ended)
 
 
 def give_back(context: WorkerContext, transaction: Transaction, wait: float = 0.0, why: str | None = None) -> None:
@@ -309,8 +315,10 @@ def give_back(context: WorkerContext, transaction: Transaction, wait: float = 0.
     """
     fault("claims.release")
     account = context.routes.name(transaction.route)
+    now, ended = context.clock.boot(), []
     for one in transaction.claims:
         # Mail that is useful no longer than it would wait is claimed once more at that time, and ended.
-        left = one.left(context.clock.boot())
+        left = one.left(now)
         its_wait = wait if left is None else min(wait, max(left, 0.0))
-        context.results.put(one, released(one, its_wait, why, account, attempted=bool(transaction.failed)))
+        ended.append((one, released(one, its_wait, why, account, attempted=bool(transaction.failed))))
+    context.results.put_together(ended)

@@ -27,7 +27,7 @@ from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.lanes import HIGH
 from mailbbgun.suppressions.check import TenantRecipient, suppressed
 
-#: Results in one commit, at most.
+#: Results in one commit, at most: more only if those of one transaction are more.
 BATCH = 500
 
 #: Seconds between two attempts to commit while the database is away.
@@ -72,7 +72,16 @@ class Results:
 
     def put(self, claim: Claim, result: Result) -> None:
         """Hand over the result of a claim. Returns at once. Thread-safe."""
-        (self._urgent if claim.lane == HIGH else self._writer).put(claim, result)
+        self.put_together([(claim, result)])
+
+    def put_together(self, ended: Sequence[tuple[Claim, Result]]) -> None:
+        """Hand over the results of claims of one message: they are written in one commit.
+
+        Those that wait for the same time are then due at the same moment. One claim finds them again,
+        so they stay in one transaction. Returns at once. Thread-safe.
+        """
+        if ended:
+            (self._urgent if ended[0][0].lane == HIGH else self._writer).put(ended)
 
     def sendable(self, claims: Sequence[Claim], messages: Mapping[UUID, Loaded], claimed: float) -> list[Claim]:
         """Return the claims that may be sent, and end the others: their messages are useful no more, or
@@ -144,7 +153,7 @@ class _Writer:
         self._journal = journal
         self._leases = leases
         self._publisher = publisher
-        self._ended: deque[_Ended] = deque()
+        self._ended: deque[Sequence[_Ended]] = deque()  # each is written as a whole
         self._bell = threading.Event()
         self._last: Callable[[], list[_Ended]] | None = None  # returns what to write at the end; set when closing
         self.healthy = threading.Event()
@@ -152,8 +161,8 @@ class _Writer:
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.thread.start()
 
-    def put(self, claim: Claim, result: Result) -> None:
-        self._ended.append((claim, result))
+    def put(self, ended: Sequence[_Ended]) -> None:
+        self._ended.append(ended)
         if not self._bell.is_set():
             self._bell.set()
 
@@ -170,13 +179,20 @@ class _Writer:
             self._bell.wait()
             self._bell.clear()
             started = time.monotonic()
-            if batch := [self._ended.popleft() for _ in range(min(BATCH, len(self._ended)))]:
+            if batch := self._next():
                 self._commit(batch)
             if self._ended or self._last:
                 self._bell.set()
             rest = rest_after(time.monotonic() - started)
         if last := self._last():
             self._commit(last)
+
+    def _next(self) -> list[_Ended]:
+        """Return the results of the next commit. Those that were put together are all in it."""
+        batch: list[_Ended] = []
+        while self._ended and (not batch or len(batch) + len(self._ended[0]) <= BATCH):
+            batch += self._ended.popleft()
+        return batch
 
     def _commit(self, ended: list[_Ended]) -> None:
         while True:

@@ -138,7 +138,7 @@ def exists(domain: str) -> Any:
 def remove(domain: str) -> Any:
     """Delete a sending domain and its keys
 
-    From then on its mail is not signed, not even pending mail.
+    About a second later its mail is not signed any more, not even pending mail.
     """
     tenant_id = caller().tenant_id
     with provided(Services).db.write(tenant_id) as session:
@@ -201,7 +201,10 @@ def rotate(domain: str) -> Any:
 @blueprint.alt_response(403, description=_NOT_OWN)
 @needs(Scope.DOMAINS)
 def remove_key(domain: str, selector: str) -> Any:
-    """Delete a key now, such as one that others got to know"""
+    """Delete a key now, such as one that others got to know
+
+    About a second later nothing is signed with it any more.
+    """
     with provided(Services).db.write(caller().tenant_id) as session:
         edit.remove_key(session, _own(session, domain), selector)
 

@@ -12,10 +12,8 @@ from tests.inbound_routes.receiver import MailReceiver
 from tests.servers.process import free_port
 from tests.waiting import PATIENCE
 
-MAIL = (
-    b"From: Zo\xc3\xab <zoe@far.test>\r\nTo: x@y.test\r\nSubject: =?utf-8?q?caf=C3=A9?=\r\n"
-    b"Message-ID: <%b@far.test>\r\n%b\r\nhi\r\n"
-)
+MAIL = b"From: Zo\xc3\xab <zoe@far.test>\r\nTo: x@y.test\r\nSubject: %b\r\nMessage-ID: <%b@far.test>\r\n%b\r\nhi\r\n"
+CAFE = b"=?utf-8?q?caf=C3=A9?="
 
 
 class MXService(Service):
@@ -42,14 +40,20 @@ class MXService(Service):
         assert answer.status_code == code, answer.text
         return dict(answer.json())
 
-    def receive(self, *recipients: str, header: bytes = b"", name: str = "", sender: str = "zoe@far.test") -> str:
+    def receive(self, *recipients: str, **mail: Any) -> str:
         """Send mail to the MX port as another server does; return the id of its message."""
-        code, reply = self.try_to_send(recipients, header=header, name=name, sender=sender)
+        code, reply = self.try_to_send(recipients, **mail)
         assert code == 250, reply
         return reply.rpartition(" ")[2]
 
     def try_to_send(
-        self, recipients: Sequence[str], *, header: bytes = b"", name: str = "", sender: str = "zoe@far.test"
+        self,
+        recipients: Sequence[str],
+        *,
+        header: bytes = b"",
+        name: str = "",
+        sender: str = "zoe@far.test",
+        subject: bytes = CAFE,
     ) -> tuple[int, str]:
         """Send mail to the MX port; return the first reply that refuses, or that to the mail."""
         with smtplib.SMTP("127.0.0.1", self.mx_port, "mx.far.test", timeout=PATIENCE) as client:
@@ -60,7 +64,7 @@ class MXService(Service):
                 if code != 250:
                     return code, reply.decode()
             its_name = (name or recipients[0].replace("@", ".")).encode()
-            code, reply = client.data(MAIL % (its_name, header))
+            code, reply = client.data(MAIL % (subject, its_name, header))
             return code, reply.decode()
 
     def mailed(self, address: str) -> list[dict[str, Any]]:

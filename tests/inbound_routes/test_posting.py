@@ -8,7 +8,9 @@ import threading
 from email import message_from_bytes
 from email.policy import HTTP
 from urllib.parse import parse_qs
+from uuid import uuid4
 
+import pytest
 from standardwebhooks.webhooks import Webhook
 
 from tests.flow.service import until
@@ -93,6 +95,48 @@ def test_html_is_posted_as_it_is_and_without_what_is_quoted(service, receiver):
     assert fields["stripped-html"].startswith("<p>It is <b>café</b>.</p>\n<!--")
     assert fields["body-plain"].split() == ["It", "is", "café.", "Old."]
     assert fields["stripped-signature"] == ""
+
+
+OUTLOOK = b"""MIME-Version: 1.0\r
+Content-Type: multipart/alternative; boundary=b\r
+\r
+--b\r
+Content-Type: text/plain\r
+\r
+Mine.\r
+________________________________\r
+From: Ann <ann@far.test>\r
+Subject: plans\r
+\r
+Below.\r
+--b\r
+Content-Type: text/html\r
+\r
+<p>Mine.</p><hr><div id="divRplyFwdMsg"><b>From:</b> Ann</div><p>Below.</p>\r
+--b--\r
+"""
+
+
+@pytest.mark.parametrize(
+    ("subject", "header", "stays"),
+    [
+        (b"Re: plans", b"In-Reply-To: <a@far.test>\r\n", False),
+        (b"plans", b"References: <a@far.test>\r\n", False),
+        (b"FW: plans", b"In-Reply-To: <a@far.test>\r\n", True),
+        (b"WG: plans", b"References: <a@far.test>\r\n", True),
+        (b"plans", b"", True),
+    ],
+)
+def test_what_lies_below_the_mark_of_outlook_is_posted_if_it_is_forwarded(service, receiver, subject, header, stays):
+    path = uuid4().hex
+    domain = service.domain(f"{path}.test")
+    match = {"recipient": f"*@{domain}"}
+    service.route({"post": {"url": receiver.url(path), "form": "mailgun"}}, match=match)
+    service.ends(service.receive(f"info@{domain}", subject=subject, header=header + OUTLOOK), "DELIVERED")
+    [request] = receiver.got(path)
+    fields = {name: values[0] for name, values in parse_qs(request.body.decode(), keep_blank_values=True).items()}
+    for name in ("stripped-text", "stripped-html"):
+        assert ("Mine." in fields[name], "Ann" in fields[name], "Below." in fields[name]) == (True, stays, stays)
 
 
 def test_a_post_is_tried_again_after_a_failure_and_never_after_406(service, receiver):

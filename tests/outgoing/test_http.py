@@ -182,7 +182,7 @@ def test_an_answer_without_its_end_or_with_an_endless_head_is_an_error_of_the_re
 class Starved(socket.socket):
     """A connection whose process gets no core from when it has sent a request until its time is over."""
 
-    def sendall(self, data: bytes, flags: int = 0) -> None:  # type: ignore[override]
+    def sendall(self, data: bytes, flags: int = 0) -> None:  # type: ignore[override]  # only bytes are sent
         super().sendall(data, flags)
         select([self], [], [])
         pause(0.5)

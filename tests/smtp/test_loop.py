@@ -189,7 +189,7 @@ def test_what_is_no_operation_or_anothers_link_is_the_coroutines_own_error(drive
         raise TypeError("nowhere to keep it")
 
     assert run_on(driver, awaits(Suspend(refuses))) == "TypeError"
-    assert run_on(driver, awaits(Receive(object(), soon()))) == "AssertionError"  # type: ignore[arg-type]
+    assert run_on(driver, awaits(Receive(object(), soon()))) == "AssertionError"  # type: ignore[arg-type]  # that is the error
     assert len(driver) == 0
 
 

@@ -1,14 +1,19 @@
 """Logins at the door, and TLS."""
 
 import base64
+import gc
 import shutil
 import smtplib
+import socket
 import ssl
+import struct
+from asyncio.sslproto import SSLProtocol
 from email.message import EmailMessage
 
 import pytest
 
 from mailbbgun.core.caller import KeyKind, Scope
+from mailbbgun.smtpd.conversation import connection
 from mailbbgun.tenants import repo
 from tests.smtpd.conftest import MAIL, Talk, client, plain, running, trusting
 from tests.waiting import wait_until
@@ -205,6 +210,50 @@ def test_who_speaks_no_tls_at_that_port_is_closed_and_others_are_served(tls, aut
     with smtplib.SMTP_SSL("localhost", tls.addresses["tls"][1], context=trusting(authority)) as smtp:
         assert smtp.noop()[0] == 250
     wait_until(lambda: tls.door.connections == 0, "connections that are forgotten")
+
+
+@pytest.mark.parametrize("filler", [b"", b"x" * 200_000])  # so many octets that the door reads no more for now
+@pytest.mark.parametrize("port", ["tls", "submission"])
+def test_who_has_gone_is_answered_no_more(tls, authority, monkeypatch, caplog, port, filler):
+    monkeypatch.setattr(connection, "LATE_SECONDS", 0.05)  # each error is answered by itself
+    with Talk(tls.addresses[port][1], greeted=False) as talk:
+        if port == "tls":
+            talk.secure(trusting(authority))
+        talk.send(b"WHAT\r\n" * (connection.MOST_ERRORS - 1) + filler)
+        assert talk.reply().startswith(b"220")
+        assert talk.reply().startswith(b"500")
+    wait_until(lambda: tls.door.connections == 0, "a connection that is forgotten")
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+@pytest.fixture
+def no_collections():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("way", ["quit", "close", "reset", "errors", "no handshake"])
+def test_a_connection_that_has_ended_leaves_no_garbage(tls, authority, no_collections, way):
+    def kept() -> list[object]:
+        return [one for one in gc.get_objects() if isinstance(one, connection.DoorConnection | SSLProtocol)]
+
+    for _ in range(3):
+        with Talk(tls.addresses["tls"][1], greeted=False) as talk:
+            if way == "no handshake":
+                talk.send(b"EHLO client.test\r\n")
+                assert talk.closed()
+                continue
+            assert talk.secure(trusting(authority)).reply().startswith(b"220")
+            if way == "reset":
+                talk.link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            elif way == "errors":
+                talk.send(b"WHAT\r\n" * (connection.FREE_ERRORS + 1))
+            elif way == "quit":
+                assert talk.say(b"QUIT").startswith(b"221")
+                assert talk.closed()
+    wait_until(lambda: not kept(), "the end of all that a connection is made of")
 
 
 def test_a_new_certificate_is_used_once_its_file_has_changed(tls, authority):

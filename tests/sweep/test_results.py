@@ -18,7 +18,7 @@ from mailbbgun.database.db import db_now
 from mailbbgun.deliver.claim import Claim, claim
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
-from mailbbgun.deliver.results import Results
+from mailbbgun.deliver.results import BATCH, Results
 from mailbbgun.deliver.retry import released
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.events.changes import record
@@ -301,6 +301,25 @@ def test_a_result_of_high_priority_does_not_wait_behind_a_commit_of_others(store
         assert store.row(bulk).lease_owner == owner
     assert results.close(PATIENCE)
     assert store.row(bulk).lease_owner is None
+
+
+def test_results_that_are_put_together_are_due_at_the_same_moment(store, owner, tmp_path):
+    db, each = store.services.db, BATCH * 3 // 5  # a commit has room for a part of the second message
+    rows = store.add(2, due=-1, recipients=each)
+    with db.write() as session:
+        messages = {store.row(row).message_id for row in (rows[0], rows[-1])}
+        claims = claim(InSession(session), owner, [*messages], 60, 0.0).claims
+    results = Results(
+        owner, db, Journal(tmp_path, owner), Leases(owner, 60, Clock()), Publisher(db, store.services.queue)
+    )
+    for message in messages:
+        its = [one for one in claims if one.message_id == message]
+        assert len(its) == each
+        results.put_together([(one, released(one, 60.0)) for one in its])
+    assert results.close(PATIENCE)
+    with db.read() as session:
+        due = select(Delivery.message_id, Delivery.next_attempt_at).where(Delivery.lease_owner.is_(None)).distinct()
+        assert sorted(message for message, _ in session.execute(due)) == sorted(messages)
 
 
 def test_a_claim_that_the_shutdown_fenced_is_given_back_though_its_sender_comes_too_late(store, owner, tmp_path):

@@ -66,16 +66,16 @@ def not_sent(context: WorkerContext, transaction: Transaction, error: NotCompose
     sent bounces. One that waits for the virus scanner or the blob store keeps its place in the schedule.
     """
     policy = context.policy.for_all()
+    now, ended = context.clock.boot(), []
     for one in transaction.claims:
         if error.waits:
             attempted = bool(transaction.failed)
-            left = one.left(context.clock.boot())
+            left = one.left(now)
             wait = error.waits if left is None else min(error.waits, max(left, 0.0))
-            context.results.put(one, released(one, wait, str(error), attempted=attempted))
+            ended.append((one, released(one, wait, str(error), attempted=attempted)))
             continue
-        result = judge(error.outcome, one, policy, left=one.left(context.clock.boot()))._replace(
-            attempted=bool(transaction.failed)
-        )
+        result = judge(error.outcome, one, policy, left=one.left(now))._replace(attempted=bool(transaction.failed))
         if error.damaged and result.status == ERROR:
             result = result._replace(reason=Reason.ATTACHMENT_DAMAGED)
-        context.results.put(one, result)
+        ended.append((one, result))
+    context.results.put_together(ended)

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,9 @@ from mailbbgun.templates.plain_text import from_html
 
 #: Header fields that the form also has as fields of their own.
 _OWN = ("From", "To", "Cc", "Subject", "Date", "Message-Id", "In-Reply-To", "References", "Reply-To")
+
+#: What mail programs put before the subject of a mail that they forward, by their language.
+_FORWARDED = re.compile(r"\s*(?:fwd?|wg|tr|rv|enc|i|vb|vl|vs|pd|doorst)\s*:", re.IGNORECASE)
 
 
 class PostedMail(NamedTuple):
@@ -94,15 +98,22 @@ def signed(secret: str, timestamp: int, token: str) -> str:
 
 
 def _texts(mail: ReadMail) -> Iterator[tuple[str, str]]:
+    forwarded = _is_forwarded(mail)
     text = from_html(mail.html) if mail.text is None and mail.html is not None else mail.text
     if text is not None:
         yield "body-plain", text
-        own, signature = own_text(text)
+        own, signature = own_text(text, forwarded=forwarded)
         yield "stripped-text", own
         yield "stripped-signature", signature
     if mail.html is not None:
         yield "body-html", mail.html
-        yield "stripped-html", own_html(mail.html)
+        yield "stripped-html", own_html(mail.html, forwarded=forwarded)
+
+
+def _is_forwarded(mail: ReadMail) -> bool:
+    """Return whether a mail hands another one on: its subject says so, or it answers none."""
+    answers = any(_first(mail, name) for name in ("in-reply-to", "references"))
+    return not answers or _FORWARDED.match(mail.subject) is not None
 
 
 def _first(mail: ReadMail, name: str) -> str | None:

@@ -44,6 +44,7 @@ class DoorConnection(asyncio.Protocol):
         self._held = 0  # octets of the message that are counted among those of all clients
         self._room = True
         self._task: asyncio.Task[None] | None = None  # kept here, or it might be collected
+        self._abort: asyncio.TimerHandle | None = None
         self._busy = self._gone = self._skipping = self._stopping = self._reads_not = False
         self._handshaking = False
         self._errors = self._commands = 0
@@ -62,7 +63,9 @@ class DoorConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the client, if there is room for it."""
-        self._transport = cast(asyncio.Transport, transport)
+        # With TLS, `_transport` is that of TLS. To stop reading, the socket's is paused: while TLS itself is
+        # paused, asyncio tells nobody that the client has gone, and complains of each reply instead.
+        self._transport = self._socket = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if isinstance(peer, tuple) else ""
         self.network = network_of(address)
@@ -71,7 +74,7 @@ class DoorConnection(asyncio.Protocol):
         if refused:
             self.hang_up(refused)
         elif self._port is DoorPort.TLS:
-            self._transport.pause_reading()
+            self._socket.pause_reading()
             self._begin(self._start_tls(greets=True))
         else:
             self._say(self._session.greeting)
@@ -80,6 +83,17 @@ class DoorConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the client. A message that came as a whole is stored all the same."""
         del error
+        self._forget()
+        # What waits in the loop keeps the buffers of TLS, half a megabyte for each connection.
+        if self._abort is not None:
+            self._abort.cancel()
+
+    def eof_received(self) -> None:
+        """Answer no more: the client has closed. The transport closes itself once it has sent what it was given."""
+        self._forget()
+        self._abort_soon()
+
+    def _forget(self) -> None:
         self._gone = True
         self._parts.registry.forget(self)
         self._buffer.clear()
@@ -116,8 +130,15 @@ class DoorConnection(asyncio.Protocol):
             self._flush()
             self._gone = True
         self._parts.registry.forget(self)
+        if not self._handshaking:
+            self._socket.resume_reading()  # or the client's farewell in TLS would not be heard
         self._transport.close()
-        self._loop.call_later(CLOSE_SECONDS, self._transport.abort)  # close() waits for a peer that may never read
+        self._abort_soon()
+
+    def _abort_soon(self) -> None:
+        """Let a peer that does not read what it was answered not keep the connection."""
+        if self._abort is None:
+            self._abort = self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
 
     def _work(self) -> None:
         """Work on what has come, and send the replies together."""
@@ -130,9 +151,9 @@ class DoorConnection(asyncio.Protocol):
             return
         self._flush()
         if len(self._buffer) > AHEAD:
-            self._transport.pause_reading()
+            self._socket.pause_reading()
         else:
-            self._transport.resume_reading()
+            self._socket.resume_reading()
 
     def _read_line(self) -> bool:
         """Answer the next line. Return False if it has not come as a whole."""
@@ -272,7 +293,7 @@ class DoorConnection(asyncio.Protocol):
             return
         self._say(READY_FOR_TLS)
         self._flush()
-        self._transport.pause_reading()
+        self._socket.pause_reading()
         self._begin(self._start_tls(greets=False))
 
     async def _start_tls(self, *, greets: bool) -> None:
@@ -291,6 +312,9 @@ class DoorConnection(asyncio.Protocol):
         except OSError as error:  # also ssl.SSLError, and the time limits
             told = {"client": self.network, "why": str(error) or type(error).__name__}
             self._parts.refusals.tell("tls", self.network, told, event="connection_refused")
+            # The frames of the traceback refer to the error: without this, the buffers of TLS would wait for
+            # the garbage collector.
+            error.__traceback__ = None
             self._transport.abort()
             self.connection_lost(None)
             return
