@@ -30,6 +30,10 @@ from mailbbgun.suppressions.check import TenantRecipient, suppressed
 #: Results in one commit, at most.
 BATCH = 500
 
+#: The same on SQLite, which has one writer at a time, while there is mail of high priority: this worker and
+#: requests of it write between two such commits. For how many seconds after the last claim of such mail.
+SMALL_BATCH, SMALL_SECONDS = 25, 2.0
+
 #: Seconds between two attempts to commit while the database is away.
 BACK_OFF_SECONDS = 1.0
 
@@ -59,8 +63,9 @@ class Results:
     ) -> None:
         self._database, self._journal, self._leases = database, journal, leases
         told = (owner, database, journal, leases, publisher, outages or Outages(), counters or Counters())
-        self._urgent = _Writer("urgent results", leases.writing_urgent, *told)
-        self._writer = _Writer("results", leases.writing, *told)
+        self._small_until = 0.0  # monotonic seconds
+        self._urgent = _Writer("urgent results", leases.writing_urgent, lambda: BATCH, *told)
+        self._writer = _Writer("results", leases.writing, self._most, *told)
 
     @property
     def healthy(self) -> bool:
@@ -88,6 +93,8 @@ class Results:
         }
         # After the claim's commit: an entry that this does not see waits for the claim (``suppress.py``).
         found = suppressed(self._database, asked.values()) if asked else ()
+        if any(one.lane == HIGH for one in claims):
+            self._small_until = time.monotonic() + SMALL_SECONDS
         sent = []
         for one in claims:
             one.key_id, useful_for = messages[one.message_id].key_id, messages[one.message_id].useful_for
@@ -100,6 +107,11 @@ class Results:
             else:
                 sent.append(one)
         return sent
+
+    def _most(self) -> int:
+        """Return how many results of mail that is not of high priority may be in one commit."""
+        alone = self._database.dialect == "postgresql" or time.monotonic() > self._small_until
+        return BATCH if alone else SMALL_BATCH
 
     def close(self, timeout: float) -> bool:
         """Write all results, and give back the claims that were not sent.
@@ -122,12 +134,16 @@ class Results:
 
 
 class _Writer:
-    """Commits results by a thread of its own. ``writing`` is held during a commit."""
+    """Commits results by a thread of its own. ``writing`` is held during a commit.
+
+    ``most`` returns how many there may be in one.
+    """
 
     def __init__(
         self,
         name: str,
         writing: threading.Lock,
+        most: Callable[[], int],
         owner: UUID,
         database: Database,
         journal: Journal,
@@ -136,7 +152,7 @@ class _Writer:
         outages: Outages,
         counters: Counters,
     ) -> None:
-        self._writing = writing
+        self._writing, self._most = writing, most
         self._counters = counters
         self._outages = outages
         self._owner = owner
@@ -165,12 +181,13 @@ class _Writer:
     def _run(self) -> None:
         rest = 0.0
         while not self._last or self._ended:
-            if len(self._ended) < BATCH:  # what comes meanwhile wakes nobody, and goes into the same commit
+            most = self._most()
+            if len(self._ended) < most:  # what comes meanwhile wakes nobody, and goes into the same commit
                 time.sleep(rest)
             self._bell.wait()
             self._bell.clear()
             started = time.monotonic()
-            if batch := [self._ended.popleft() for _ in range(min(BATCH, len(self._ended)))]:
+            if batch := [self._ended.popleft() for _ in range(min(most, len(self._ended)))]:
                 self._commit(batch)
             if self._ended or self._last:
                 self._bell.set()
