@@ -3,7 +3,6 @@
 import logging
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -41,10 +40,6 @@ MOST_THREADS = 256
 
 #: Seconds to wait, at shutdown, for a claim that has begun.
 _CLAIM_SECONDS = SQLITE_BUSY_SECONDS + 5.0
-
-#: Seconds that a thread keeps the interpreter lock while another one waits for it. With Python's default, 5 ms,
-#: an intake or a writer that returns from the database would wait for the loop again and again.
-_SWITCH_SECONDS = 0.001
 
 #: The lanes of each intake, by the name of its thread.
 LANES_OF_INTAKES = {"intake": [lane for lane in LANES if lane != HIGH], "urgent intake": [HIGH]}
@@ -90,7 +85,6 @@ class WorkerProcess:
 
     def run(self) -> int:
         """Work until told to stop; return the exit code."""
-        sys.setswitchinterval(_SWITCH_SECONDS)
         on_stop(lambda: self._asked_to_stop.put(None))
         threading.excepthook = self._thread_died
         self._periodic.report()
