@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def of(pid: int) -> float:
@@ -67,7 +67,7 @@ def _processes() -> tuple[dict[int, float], dict[int, list[int]]]:
                 words = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
             except OSError:
                 continue  # it ended meanwhile
-            own[int(name)] = sum(map(int, words[11:15])) / _TICKS
+            own[int(name)] = sum(map(int, words[11:15])) / TICKS
             children[int(words[1])].append(int(name))
     return own, children
 

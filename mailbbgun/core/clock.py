@@ -28,11 +28,15 @@ def rfc3339(moment: datetime) -> str:
 LONGEST = 0.1
 
 
-def rest_after(seconds: float, *, times: float = 3) -> float:
-    """Return how long to rest after a batch that took ``seconds``: ``times`` that, at most 0.1 s.
+#: The longest rest, in seconds, of what mail of high priority waits for.
+LONGEST_URGENT = 0.005
+
+
+def rest_after(seconds: float, *, times: float = 3, longest: float = LONGEST) -> float:
+    """Return how long to rest after a batch that took ``seconds``: ``times`` that, at most ``longest`` (0.1 s).
 
     During the rest more work arrives, and is then done in one batch. The busier the machine, the
     longer a batch takes, and the larger the next one is. Work that arrives after the rest starts at
     once.
     """
-    return min(LONGEST, times * seconds)
+    return min(longest, times * seconds)

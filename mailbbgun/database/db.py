@@ -1,8 +1,7 @@
 """The database: transactions, parents of tables, and SQL that differs between the databases."""
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -203,9 +202,9 @@ class Database:
         self._refusal = DatabaseRefusal(self.url)
         tenant_filter.guard(self.engine)
         self._compiled = Runner(self.engine)
-        # SQLite has one writer at a time. The lock lets writers wait in turn; SQLite's busy handler
-        # does not.
-        self._writer: AbstractContextManager[Any] = threading.Lock() if self.dialect == "sqlite" else nullcontext()
+        self._writer = engines.WritersTurns(self.url.database) if self.dialect == "sqlite" else engines.NoTurns()
+        #: Lets the calling thread write before others of this process, where there is one writer at a time.
+        self.let_thread_go_first = self._writer.let_thread_go_first
 
     @property
     def shown(self) -> str:

@@ -1,8 +1,12 @@
 """Makes SQLAlchemy's engine for each of the two databases, with the settings of its connections."""
 
 import contextlib
+import fcntl
 import os
 import select
+import threading
+import time
+from collections import deque
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -17,6 +21,10 @@ from mailbbgun.database.texts import HAS_FOLDED, has_folded
 
 #: How long a statement of SQLite waits for another process that writes.
 SQLITE_BUSY_SECONDS = 15
+#: Seconds that a writer of SQLite waits for its turn among processes, at most. Then SQLite's own lock decides.
+TURN_SECONDS = 2.0
+#: Seconds between two looks whether another process has ended its turn.
+_LOOK_SECONDS = 0.0005
 #: How long to wait for a connection to PostgreSQL, or for a free one of the pool.
 CONNECT_SECONDS = 10
 #: The execution option of a transaction that only reads.
@@ -124,3 +132,107 @@ def sqlite(url: URL, pool_size: int, synchronous: str) -> Engine:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+class NoTurns(contextlib.nullcontext[None]):
+    """What :class:`WritersTurns` is where many may write at once."""
+
+    def let_thread_go_first(self) -> None:
+        """Do nothing."""
+
+
+class WritersTurns:
+    """Lets those who write to a file of SQLite, which has one writer at a time, do so in the order in which they came.
+
+    A process that finds another one writing would, by SQLite's own rules, look again after longer and
+    longer pauses, up to a tenth of a second: beside a worker that hardly rests, a request would wait for
+    seconds. Threads of this process wait in line, and the first of each process takes part in the turns
+    of processes. Those are kept by locks on two files beside the database: who holds the first is the next
+    to get the second, which the writing process holds. The kernel frees the locks of a process that dies.
+    They decide only who is next: SQLite's own lock still keeps writers apart.
+    """
+
+    def __init__(self, file: str | None) -> None:
+        """``file``: the database; None or ``:memory:`` belongs to this process alone."""
+        self._files = [f"{file}-{turn}" for turn in ("next", "turn")] if file and file != ":memory:" else []
+        self._lock = threading.Lock()
+        self._busy = False
+        self._waiting: deque[threading.Lock] = deque()
+        self._thread = threading.local()
+        self._held = -1  # the file of this process's turn
+
+    def let_thread_go_first(self) -> None:
+        """Let this thread write before others that wait. It waits for at most one of this process."""
+        self._thread.goes_first = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            mine = threading.Lock() if self._busy else None
+            self._busy = True
+            if mine is not None:
+                mine.acquire()
+                (self._waiting.appendleft if hasattr(self._thread, "goes_first") else self._waiting.append)(mine)
+        try:
+            if mine is not None:
+                mine.acquire()
+            self._held = self._turn_of_process() if self._files else -1
+        except BaseException:  # the program was interrupted
+            self._leave(mine)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        held, self._held = self._held, -1
+        if held >= 0:
+            _unlock(held)
+        self._leave()
+
+    def _leave(self, mine: "threading.Lock | None" = None) -> None:
+        with self._lock:
+            if mine is not None and mine in self._waiting:  # it had no turn yet
+                self._waiting.remove(mine)
+            elif self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._busy = False
+
+    def _turn_of_process(self) -> int:
+        until = time.monotonic() + TURN_SECONDS
+        if (following := _locked(self._files[0], until)) < 0:
+            return -1
+        try:
+            return _locked(self._files[1], until)
+        finally:
+            _unlock(following)
+
+
+def _locked(path: str, until: float) -> int:
+    """Lock a file; return its descriptor, or -1 if that is not possible before ``until`` (monotonic seconds)."""
+    try:
+        # Opened for each turn: after a fork, parent and child would hold the same lock.
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:  # SQLite will say why, if it cannot write there either
+        return -1
+    try:
+        while not _lock_now(file):
+            if time.monotonic() > until:
+                os.close(file)
+                return -1
+            time.sleep(_LOOK_SECONDS)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def _lock_now(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unlock(file: int) -> None:
+    # Not only closed: a child that was forked meanwhile has the file open, too.
+    fcntl.flock(file, fcntl.LOCK_UN)
+    os.close(file)

@@ -30,6 +30,10 @@ from mailbbgun.suppressions.check import TenantRecipient, suppressed
 #: Results in one commit, at most: more only if those of one transaction are more.
 BATCH = 500
 
+#: The same on SQLite, which has one writer at a time, while there is mail of high priority: this worker and
+#: requests of it write between two such commits. For how many seconds after the last claim of such mail.
+SMALL_BATCH, SMALL_SECONDS = 25, 2.0
+
 #: Seconds between two attempts to commit while the database is away.
 BACK_OFF_SECONDS = 1.0
 
@@ -59,8 +63,9 @@ class Results:
     ) -> None:
         self._database, self._journal, self._leases = database, journal, leases
         told = (owner, database, journal, leases, publisher, outages or Outages(), counters or Counters())
-        self._urgent = _Writer("urgent results", leases.writing_urgent, *told)
-        self._writer = _Writer("results", leases.writing, *told)
+        self._small_until = 0.0  # monotonic seconds
+        self._urgent = _Writer("urgent results", leases.writing_urgent, lambda: BATCH, *told)
+        self._writer = _Writer("results", leases.writing, self._most, *told)
 
     @property
     def healthy(self) -> bool:
@@ -97,6 +102,8 @@ class Results:
         }
         # After the claim's commit: an entry that this does not see waits for the claim (``suppress.py``).
         found = suppressed(self._database, asked.values()) if asked else ()
+        if any(one.lane == HIGH for one in claims):
+            self._small_until = time.monotonic() + SMALL_SECONDS
         sent = []
         for one in claims:
             one.key_id, useful_for = messages[one.message_id].key_id, messages[one.message_id].useful_for
@@ -109,6 +116,11 @@ class Results:
             else:
                 sent.append(one)
         return sent
+
+    def _most(self) -> int:
+        """Return how many results of mail that is not of high priority may be in one commit."""
+        alone = self._database.dialect == "postgresql" or time.monotonic() > self._small_until
+        return BATCH if alone else SMALL_BATCH
 
     def close(self, timeout: float) -> bool:
         """Write all results, and give back the claims that were not sent.
@@ -131,12 +143,16 @@ class Results:
 
 
 class _Writer:
-    """Commits results by a thread of its own. ``writing`` is held during a commit."""
+    """Commits results by a thread of its own. ``writing`` is held during a commit.
+
+    ``most`` returns how many there may be in one.
+    """
 
     def __init__(
         self,
         name: str,
         writing: threading.Lock,
+        most: Callable[[], int],
         owner: UUID,
         database: Database,
         journal: Journal,
@@ -145,7 +161,7 @@ class _Writer:
         outages: Outages,
         counters: Counters,
     ) -> None:
-        self._writing = writing
+        self._writing, self._most = writing, most
         self._counters = counters
         self._outages = outages
         self._owner = owner
@@ -174,12 +190,13 @@ class _Writer:
     def _run(self) -> None:
         rest = 0.0
         while not self._last or self._ended:
-            if len(self._ended) < BATCH:  # what comes meanwhile wakes nobody, and goes into the same commit
+            most = self._most()
+            if len(self._ended) < most:  # what comes meanwhile wakes nobody, and goes into the same commit
                 time.sleep(rest)
             self._bell.wait()
             self._bell.clear()
             started = time.monotonic()
-            if batch := self._next():
+            if batch := self._next(most):
                 self._commit(batch)
             if self._ended or self._last:
                 self._bell.set()
@@ -187,10 +204,10 @@ class _Writer:
         if last := self._last():
             self._commit(last)
 
-    def _next(self) -> list[_Ended]:
+    def _next(self, most: int) -> list[_Ended]:
         """Return the results of the next commit. Those that were put together are all in it."""
         batch: list[_Ended] = []
-        while self._ended and (not batch or len(batch) + len(self._ended[0]) <= BATCH):
+        while self._ended and (not batch or len(batch) + len(self._ended[0]) <= most):
             batch += self._ended.popleft()
         return batch
 

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Float, Uuid, or_, select, update
 
-from mailbbgun.core.clock import rest_after
+from mailbbgun.core.clock import LONGEST, LONGEST_URGENT, rest_after
 from mailbbgun.core.errors import DatabaseUnavailable, QueueUnavailable
 from mailbbgun.core.faults import fault
 from mailbbgun.core.outages import Outages
@@ -25,7 +25,7 @@ from mailbbgun.database.sql import chosen, for_each, recordset, rows, unindexed
 from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.base import Queue
-from mailbbgun.queues.lanes import LANES
+from mailbbgun.queues.lanes import HIGH, LANES
 from mailbbgun.queues.overflow import Overflow
 
 #: Message ids that may wait, for each lane and delay.
@@ -153,6 +153,7 @@ class _Lane:
         self._database = database
         self._queue = queue
         self._lane = lane
+        self._longest_rest = LONGEST_URGENT if lane == HIGH else LONGEST
         self._waiting: dict[int, deque[UUID]] = defaultdict(lambda: deque(maxlen=BUFFER))  # by delay
         self._marked: deque[UUID] = deque()  # those that need no mark
         self._away = False  # whether the last work failed
@@ -220,7 +221,7 @@ class _Lane:
             self._publish(*batch)
             self._mark(MARK_SECONDS)
             if len(batch[1]) < BATCH:
-                self._stopping.wait(rest_after(time.monotonic() - started))
+                self._stopping.wait(rest_after(time.monotonic() - started, longest=self._longest_rest))
         while marked := self._next_marked():
             self._publish_marked(marked)
             if any(self._waiting.values()):  # single messages do not wait behind a batch

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 from uuid import UUID
 
 from mailbbgun.queues.lanes import LANES
@@ -54,10 +53,6 @@ class Queue(ABC):
 
     A connection is made on first use, in the process that uses it.
     """
-
-    #: Whether consumers are told of new hints, so that one more costs nothing while it waits. Otherwise
-    #: they look for hints every now and then.
-    tells: ClassVar[bool] = True
 
     @abstractmethod
     def declare(self) -> None:

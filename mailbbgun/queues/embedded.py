@@ -50,8 +50,6 @@ log = logging.getLogger(__name__)
 class Embedded(Queue):
     """The queue of ``embedded:``. ``delays`` are seconds."""
 
-    tells = False
-
     def __init__(self, database: Database, delays: Sequence[int]) -> None:
         self._database = database
         self._delays = tuple(sorted(set(delays)))

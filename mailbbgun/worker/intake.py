@@ -1,14 +1,13 @@
 """The intake: it takes hints, claims deliveries, and puts them into the send queue.
 
-With a queue that tells of new hints, mail of high priority has an intake of its own, so that it does
-not wait behind a claim of bulk mail.
+Mail of high priority has an intake of its own, so that it does not wait behind a claim of bulk mail.
 """
 
 import threading
 import time
 from collections.abc import Collection, Sequence
 
-from mailbbgun.core.clock import rest_after
+from mailbbgun.core.clock import LONGEST, LONGEST_URGENT, rest_after
 from mailbbgun.core.errors import DatabaseUnavailable, QueueUnavailable, Unavailable
 from mailbbgun.core.faults import fault
 from mailbbgun.deliver.claim import put_early_back
@@ -39,9 +38,8 @@ LIMITS_USED_UP = "the account's limits are used up for now"
 #: how many hints in one claim, how many seconds between two claims, and for how many seconds.
 SPARING_BATCH, SPARING_REST, SPARING_SECONDS = 8, 0.04, 1.0
 
-#: Seconds to wait for room, at most. A queue that does not tell of hints is looked into more often: mail
-#: of high priority does not wait until there is room for many.
-WAIT, WAIT_UNTOLD = 0.5, 0.05
+#: Seconds to wait for room, or for hints, at most.
+WAIT = 0.5
 
 #: Seconds to wait after the first, second, third … failure in a row.
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)
@@ -73,7 +71,6 @@ class Intake:
         self.hints_lost = threading.Event()
         self._lanes = tuple(lanes)
         self._urgent = self._lanes == (HIGH,)
-        self._wait = WAIT if services.queue.tells else WAIT_UNTOLD
         self.sparing: dict[str, float] = {}  # lane → until when its hints are taken sparingly; monotonic seconds
         self._their_turn = 0.0  # when these lanes have their next turn; monotonic seconds
 
@@ -82,6 +79,8 @@ class Intake:
 
         Rest while a server that the intake needs is away.
         """
+        if self._urgent:
+            self._services.db.let_thread_go_first()
         consumer: Consumer | None = None
         failures = 0
         while not self._stop.is_set():
@@ -118,7 +117,7 @@ class Intake:
 
     def _wait_for_room(self) -> int:
         """Wait for room in the send queue, and return it. One intake also takes out what cannot leave soon."""
-        room = self._send_queue.wait_for_room(self._wait, urgent=self._urgent)
+        room = self._send_queue.wait_for_room(WAIT, urgent=self._urgent)
         if not self._urgent:
             self._move_shut_out()
             self._put_off()
@@ -182,7 +181,9 @@ class Intake:
         fault("claim.acked")
         # Sparing lanes rest between their turns already.
         spared = all(started < self.sparing.get(hint.lane, 0.0) for hint in taken)
-        return 0.0 if spared or len(taken) == min(room, CLAIM_BATCH) else rest_after(time.monotonic() - started)
+        if spared or len(taken) == min(room, CLAIM_BATCH):
+            return 0.0
+        return rest_after(time.monotonic() - started, longest=LONGEST_URGENT if self._urgent else LONGEST)
 
     def _enqueue(self, transactions: Sequence[Transaction]) -> set[str]:
         """Put transactions into the send queue, or give them back.

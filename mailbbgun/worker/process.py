@@ -5,7 +5,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.process import next_event, on_stop, rare_collections
@@ -19,7 +19,6 @@ from mailbbgun.deliver.deliver import give_back
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.drivers.loop import THREADS, Loop
 from mailbbgun.events.changes import circuits
-from mailbbgun.queues.base import Queue
 from mailbbgun.queues.lanes import HIGH, LANES
 from mailbbgun.routing.send_queue import ROOM_PER_CONNECTION, SendQueue
 from mailbbgun.services import Services
@@ -42,6 +41,9 @@ MOST_THREADS = 256
 #: Seconds to wait, at shutdown, for a claim that has begun.
 _CLAIM_SECONDS = SQLITE_BUSY_SECONDS + 5.0
 
+#: The lanes of each intake, by the name of its thread.
+LANES_OF_INTAKES = {"intake": [lane for lane in LANES if lane != HIGH], "urgent intake": [HIGH]}
+
 log = logging.getLogger("mailbbgun.worker")
 
 
@@ -62,7 +64,7 @@ class WorkerProcess:
         mender = Mender(services.queue)
         self._intakes = {
             name: Intake(services, self.context, self.send_queue, mender, self._stop, lanes)
-            for name, lanes in _lanes_of_intakes(services.queue).items()
+            for name, lanes in LANES_OF_INTAKES.items()
         }
         self._periodic = Periodic(
             services, self.context, self._loop, mender, self._stop, self._nothing_in_hand, self._hints_lost
@@ -116,7 +118,7 @@ class WorkerProcess:
 
     @property
     def intake(self) -> Intake:
-        """The intake of all lanes, or of all but high priority."""
+        """The intake of all lanes but that of high priority."""
         return self._intakes["intake"]
 
     def follow(self, changed: frozenset[str]) -> None:
@@ -186,10 +188,3 @@ class WorkerProcess:
             settle_own(self._services.db, self._settings, self.context.owner)
         except DatabaseUnavailable as error:
             log.warning("claims_not_settled", extra={"error": str(error)})
-
-
-def _lanes_of_intakes(hints: Queue) -> dict[str, Collection[str]]:
-    """Return the lanes of each intake, by the name of its thread."""
-    if not hints.tells:
-        return {"intake": LANES}
-    return {"intake": [lane for lane in LANES if lane != HIGH], "urgent intake": [HIGH]}

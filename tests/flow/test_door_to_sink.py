@@ -326,3 +326,19 @@ def test_mail_of_high_priority_overtakes_bulk_mail_which_still_moves(backend):
         until(lambda: len(service.taken()) == 61, 30)
         order = [message["to"][0] for message in service.taken()]
         assert order.index("high@example.test") < 20
+
+
+def test_mail_of_high_priority_goes_next_although_bulk_mail_fills_the_send_queue(backend):
+    with Service(backend, WORKER_CONNECTIONS=1, MESSAGES_PER_CONNECTION=1000) as service:
+        for number in range(40):
+            service.post(to=f"bulk{number}@example.test", priority=0)
+        service.processes["sink"].send_signal(signal.SIGSTOP)
+        service.start_worker()
+        claimed = "SELECT count(*) FROM deliveries WHERE lease_owner IS NOT NULL AND address LIKE :name"
+        until(lambda: service.sql(claimed, name="bulk%")[0][0] >= 8, what="a full send queue")
+        service.post(to="high@example.test", priority=9)
+        until(lambda: service.sql(claimed, name="high%")[0][0] == 1, what="a claim of the mail of high priority")
+        service.processes["sink"].send_signal(signal.SIGCONT)
+        until(lambda: len(service.taken()) == 41, what="all mail")
+        order = [message["to"][0] for message in service.taken()]
+        assert order.index("high@example.test") <= 2  # after the one that was under way, and at most one turn of bulk
