@@ -175,7 +175,9 @@ def test_no_settings_or_prepared_statements_stay_in_the_session_of_the_server(da
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("how", ["terminated", "restarted", "killed"])
+@pytest.mark.parametrize(
+    "how", ["terminated", *(pytest.param(how, marks=pytest.mark.long) for how in ("restarted", "killed"))]
+)
 def test_idle_connections_that_the_server_ends_are_replaced_unnoticed(
     database: Database, breakable_postgresql: PostgreSQL, how: str
 ) -> None:

@@ -121,6 +121,7 @@ def test_a_reply_lost_after_data_is_recorded_as_unknown_and_sent_again_with_the_
     assert len({(message["sha"], message["id"]) for message in shared.taken()}) == 1
 
 
+@pytest.mark.long
 @MOSTLY_EMBEDDED
 def test_a_delivery_expires_at_the_end_of_its_retry_schedule(service):
     sent = service.post(to="later-9-ann@example.test")
@@ -242,6 +243,7 @@ def test_a_worker_finishes_the_current_transaction_at_sigterm(service):
     assert list((service.var / "journal").iterdir()) == []
 
 
+@pytest.mark.long
 @MOSTLY_EMBEDDED
 def test_a_second_sigterm_ends_a_worker_at_once_and_its_journal_keeps_the_outcome(service):
     sent = service.post(to="mute-ann@example.test")  # its dot gets no reply, so the worker cannot finish it first
@@ -258,6 +260,7 @@ def test_a_second_sigterm_ends_a_worker_at_once_and_its_journal_keeps_the_outcom
     until(lambda: service.kinds(sent["id"])[1:2] == ["outcome_unknown"], what="the outcome from the journal")
 
 
+@pytest.mark.long
 @MOSTLY_REAL
 def test_a_message_that_also_kills_its_isolated_process_is_parked(service):
     service.stop("worker")
