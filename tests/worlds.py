@@ -1,10 +1,15 @@
-"""What the quick run leaves to ``--all``: the second world of a story that one world tells.
+"""What the quick run leaves to ``--all``, and the second world of a story that one world tells.
 
-Stories run in two worlds: embedded, which is SQLite and the queue of our own, and real, which is
-PostgreSQL and RabbitMQ. The quick run takes each file through one of them, chosen by the file's
-name, so that about half of the files meet each; ``--all`` takes all through both. Marked ``both``
-are the stories of the front doors and of what each database does in its own way: these run in both
-worlds every time.
+The quick run goes through every door and every table. Two kinds of tests run with ``--all`` only,
+which continuous integration gives:
+
+- *The other world.* Stories run in two worlds: embedded, which is SQLite and the queue of our own,
+  and real, which is PostgreSQL and RabbitMQ. The quick run takes each file through one of them,
+  chosen by the file's name, so that about half of the files meet each. What is marked ``both`` runs
+  in both every time: the first stories of the doors, and what each database does in its own way.
+- *What is marked* ``long``: rounds of killing and of outages, fuzzing, memory and timing with many
+  examples, and further programs or options of a kind of which the quick run tries one. Mark a test
+  so if it takes more than about five seconds of CPU, and a quick one guards the same promise.
 """
 
 import re

@@ -45,6 +45,7 @@ def test_a_link_that_falls_silent_loses_nothing(round_, link):
     assert link in round_.description
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("round_", [1], indirect=True)
 def test_batches_whose_worker_is_killed_twice_arrive_once_with_their_own_values(round_):
     round_.messages = 600

@@ -27,6 +27,7 @@ def service(backend: Settings) -> Iterator[Service]:
         yield started
 
 
+@pytest.mark.both
 def test_a_message_arrives_and_its_timeline_says_so(shared):
     sent = shared.post(
         to=["ann@example.test", "ben@example.test"], cc="cis@example.test", bcc="dot@example.test", tags=["greeting"]
@@ -185,6 +186,7 @@ def test_a_deferral_says_when_the_next_attempt_is_due(shared):
     assert not ended["data"].keys() & {"retry_in", "retry_at"}
 
 
+@pytest.mark.long
 @MOSTLY_REAL
 def test_a_manual_retry_of_a_deferred_message_is_sent_at_once_and_its_old_delay_hint_does_no_harm(backend):
     with Service(backend, RETRY_DELAYS="6,600", LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:

@@ -159,6 +159,7 @@ def test_settings_that_it_cannot_serve_are_one_line(door: SmtpService, settings:
     assert line.startswith(f"smtpd: {told}")
 
 
+@pytest.mark.long
 def test_without_its_database_it_asks_clients_to_come_again_and_takes_mail_once_it_is_back(
     tmp_path: Path, postgresql: Any
 ) -> None:

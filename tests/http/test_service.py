@@ -245,6 +245,7 @@ def test_the_api_listens_elsewhere_if_told_so_and_stops_when_told_however_young_
         assert "SIGKILL" not in process.stderr.read()
 
 
+@pytest.mark.long
 def test_connections_that_say_nothing_or_half_a_request_do_not_keep_the_api_from_stopping(tmp_path):
     port = free_port()
     with (
