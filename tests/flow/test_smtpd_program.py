@@ -107,6 +107,7 @@ def test_killed_it_has_kept_whatever_it_has_answered(ended: SmtpService) -> None
     assert ended.sent_to("kept@example.com")
 
 
+@pytest.mark.long
 def test_several_processes_take_mail_and_one_that_dies_is_replaced(ended: SmtpService) -> None:
     ended.kill("smtpd")
     ended.only["smtpd"] = {"SMTPD_PROCESSES": "2"}

@@ -46,6 +46,7 @@ def place_is_written(service: Service) -> bool:
     return bool(service.sql(f"SELECT 1 FROM webhook_endpoints WHERE event_id = ({last})"))
 
 
+@pytest.mark.long
 @MOSTLY_EMBEDDED
 def test_a_child_sends_webhooks_while_there_are_endpoints_and_is_replaced_if_it_dies(
     backend: Settings, receiver: WebhookReceiver
