@@ -3,8 +3,9 @@
 Each is started once, when a test needs it; no test is skipped without one.
 """
 
+import gc
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from mailbbgun.install import install
 from mailbbgun.services import Services
 from mailbbgun.settings.load import load
 from mailbbgun.settings.settings import Settings
-from tests import tables
+from tests import tables, worlds
 from tests.servers import RGW, PostgreSQL, RabbitMQ, Redis
 
 BACKENDS = ("embedded", "real")
@@ -56,6 +57,26 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("all" if every else "some")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark ``long`` what the quick run leaves out by ``tests/worlds.py``."""
+    second = worlds.second(item.nodeid for item in items if not item.get_closest_marker("long"))
+    for item in items:
+        if item.nodeid in second and not item.get_closest_marker("both"):
+            item.add_marker("long")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for garbage neither among the tests, of which there are many, nor while they are found."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

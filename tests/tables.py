@@ -7,17 +7,34 @@ own. Who needs a copy calls the real thing all the same, which then finds nothin
 import atexit
 import shutil
 import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import psycopg2
+from sqlalchemy.engine import URL, make_url
 
 from mailbbgun import schema
 from mailbbgun.database.db import Database
 from tests.servers import PostgreSQL
 
+#: Whether a database is ours to replace: we may do all on its server, to which nothing else leads, and nothing was done
+#: in it or to it.
+_UNTOUCHED = """
+SELECT rolsuper AND inet_server_port() = %(port)s
+  AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+  AND NOT EXISTS (SELECT FROM pg_db_role_setting WHERE setdatabase = pg_database.oid)
+FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
+"""
+
 
 def put_into(db: Database) -> None:
-    """Give a SQLite database that does not exist yet our tables. Others stay as they are."""
-    if db.dialect != "sqlite":
+    """Give a database our tables if it is new: of SQLite, one without a file. Others stay as they are."""
+    if db.dialect == "postgresql":
+        _replace(db.url)
         return
     file = Path(db.url.database or "")
     if not file.exists():
@@ -26,7 +43,34 @@ def put_into(db: Database) -> None:
 
 def database_of(server: PostgreSQL) -> str:
     """Create a database with our tables and return its name."""
-    return server.create_database(like=_postgresql(server))
+    return server.create_database(like=_postgresql(make_url(server.url())))
+
+
+def _replace(url: URL) -> None:
+    """Put a copy in the place of a database that is empty and that nobody is connected to."""
+    with _connected(url) as cursor:
+        cursor.execute(_UNTOUCHED, {"port": url.port})
+        if cursor.fetchone() != (True,):
+            return
+    tables = _postgresql(_server(url))
+    with _connected(_server(url)) as cursor, suppress(psycopg2.errors.ObjectInUse):
+        cursor.execute(f'DROP DATABASE "{url.database}"')
+        cursor.execute(f'CREATE DATABASE "{url.database}" TEMPLATE "{tables}"')
+
+
+def _server(url: URL) -> URL:
+    return url.set(database="postgres")
+
+
+@contextmanager
+def _connected(url: URL) -> Iterator[Any]:
+    connection = psycopg2.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            yield cursor
+    finally:
+        connection.close()
 
 
 @cache
@@ -39,9 +83,11 @@ def _sqlite() -> Path:
 
 
 @cache
-def _postgresql(server: PostgreSQL) -> str:
-    name = server.create_database()
-    _upgrade(server.url(name))
+def _postgresql(server: URL) -> str:
+    name = f"tables_{uuid.uuid4().hex[:12]}"
+    with _connected(server) as cursor:
+        cursor.execute(f'CREATE DATABASE "{name}"')
+    _upgrade(server.set(database=name).render_as_string(hide_password=False))
     return name
 
 

@@ -21,6 +21,8 @@ from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.settings.settings import Settings
 from tests.messages.test_counts import MESSAGE
 
+pytestmark = pytest.mark.both
+
 
 @pytest.fixture
 def database(backend: Settings):

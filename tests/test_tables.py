@@ -57,10 +57,27 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
 
 
 def test_a_copy_for_postgresql_is_what_the_steps_make(postgresql: PostgreSQL) -> None:
-    names = [tables.database_of(postgresql), postgresql.create_database()]
-    same(*(Database(postgresql.url(name)) for name in names))
+    names = [tables.database_of(postgresql), postgresql.create_database(), postgresql.create_database()]
+    copy, put, made = (Database(postgresql.url(name)) for name in names)
+    tables.put_into(put)
+    same(copy, made)
+    same(put, Database(postgresql.url(names[2])))
     for name in names:
         postgresql.drop_database(name)
+
+
+@pytest.mark.parametrize(
+    "before", ["CREATE TABLE theirs (id int)", "ALTER DATABASE {name} SET synchronous_commit = off", "SELECT 1"]
+)
+def test_a_database_that_was_touched_stays(postgresql: PostgreSQL, before: str) -> None:
+    db = Database(postgresql.url(name := postgresql.create_database()))
+    with db.write() as session:
+        session.execute(text(before.format(name=name)))
+    tables.put_into(db)  # in the last case its connection is still open
+    with db.read() as session:
+        assert "tenants" not in inspect(session.connection()).get_table_names()
+    db.close()
+    postgresql.drop_database(name)
 
 
 @pytest.mark.parametrize("name", ["one", "two"])

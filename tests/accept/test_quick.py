@@ -178,7 +178,8 @@ print("quick" if worker.quick else "slow")
 
 
 @pytest.mark.parametrize(("options", "way"), [
-    ("", "quick"), ("--access-logfile -", "slow"), ("--log-syslog", "slow"), ("--statsd-host localhost:8125", "slow"),
+    ("", "quick"), ("--access-logfile -", "slow"), pytest.param("--log-syslog", "slow", marks=pytest.mark.long),
+    pytest.param("--statsd-host localhost:8125", "slow", marks=pytest.mark.long),
 ])  # fmt: skip
 def test_the_server_takes_the_short_cut_unless_somebody_wants_to_see_each_request(
     tmp_path: Path, options: str, way: str

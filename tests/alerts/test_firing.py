@@ -228,6 +228,7 @@ def posted(slack: Receiver) -> list[bytes]:
     return [one for one in slack.requests if b"chat.postMessage" in one.split(b"\r\n", 1)[0]]
 
 
+@pytest.mark.long
 def test_silence_slack_webhooks_and_a_killed_worker(service: Watched, slack: Receiver) -> None:
     with Receiver(answering(NO_CONTENT)) as receiver:
         channels = {"webhook_url": receiver.url(), "slack_channel": "#ops"}

@@ -42,6 +42,7 @@ def measure(system, bench):
     return figures
 
 
+@pytest.mark.long
 def test_a_private_postfix_accepts_drains_and_does_both_at_once(bench):
     if os.geteuid():
         with pytest.raises(Missing, match="only as root"):

@@ -103,6 +103,7 @@ def test_hints_without_a_queue_are_noticed_and_given_again(real_settings, rabbit
         assert check(service, load.accepted).unknown == 0
 
 
+@pytest.mark.long
 def test_a_worker_that_was_moved_to_a_new_queue_of_the_same_name_consumes_it(real_settings, rabbitmq):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()

@@ -60,6 +60,7 @@ def test_a_database_that_restarts_and_dies_under_load_is_waited_for(settings, br
         assert [process.poll() for process in processes] == [None, None]
 
 
+@pytest.mark.long
 def test_a_message_without_a_key_is_stored_once_though_the_reply_to_its_commit_is_lost(settings):
     url, service = make_url(settings.DATABASE_URL), Service(settings)
     with Proxy(url.port) as proxy:

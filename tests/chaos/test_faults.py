@@ -26,7 +26,7 @@ def died(service: Service, point: str) -> None:
     assert (service.processes["worker"].returncode, service.struck("worker", point)) == (-signal.SIGKILL, 1)
 
 
-@pytest.mark.parametrize("points", [POINTS[::3], pytest.param(POINTS, marks=pytest.mark.long)], ids=["some", "all"])
+@pytest.mark.parametrize("points", [POINTS[::6], pytest.param(POINTS, marks=pytest.mark.long)], ids=["some", "all"])
 def test_kill_at_each_point_once_loses_nothing(embedded_settings, points):
     with Service(
         embedded_settings, LEASE_SECONDS=4, SWEEP_SECONDS=1, RETRY_DELAYS="1,1,1,1,1,1", WORKER_CONNECTIONS=SENDERS

@@ -24,6 +24,7 @@ def sending(service: Service, load: Load, messages: int, connections: int) -> It
     until(lambda: service.count("PENDING") == 0, 60 + messages / 50, "the end of every delivery")
 
 
+@pytest.mark.long
 @MOSTLY_EMBEDDED
 def test_killing_worker_and_api_loses_nothing(backend, messages):
     with Service(backend, LEASE_SECONDS=8, SWEEP_SECONDS=1, API_PROCESSES=2) as service:

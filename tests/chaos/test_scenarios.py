@@ -24,6 +24,7 @@ def test_a_commit_whose_reply_is_lost_stores_each_message_once_and_claims_none_f
     assert link in round_.description
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("round_", [1], indirect=True)
 def test_a_reply_to_the_dot_that_is_lost_is_marked_and_with_hold_never_sent_again(round_):
     dot_reply_cut(round_)
@@ -45,6 +46,7 @@ def test_a_link_that_falls_silent_loses_nothing(round_, link):
     assert link in round_.description
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("round_", [1], indirect=True)
 def test_batches_whose_worker_is_killed_twice_arrive_once_with_their_own_values(round_):
     round_.messages = 600

@@ -124,6 +124,7 @@ def test_workers_replaced_one_after_the_other_under_load_send_nothing_twice_and_
         assert service.events("worker_lost") == 0
 
 
+@pytest.mark.long
 @MOSTLY_REAL
 def test_what_a_killed_api_had_not_hinted_yet_is_hinted_by_a_worker_within_seconds(backend):
     with Service(backend, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
@@ -143,6 +144,7 @@ def test_what_a_killed_api_had_not_hinted_yet_is_hinted_by_a_worker_within_secon
         assert check(service, load.accepted).unknown == 0
 
 
+@pytest.mark.long
 def test_nothing_is_sent_while_the_journal_cannot_be_written_and_all_of_it_once_it_can(real_settings):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         worker = service.start_worker()
@@ -246,6 +248,7 @@ def test_a_supervisor_works_from_any_folder_and_ends_if_it_is_set_up_wrongly(rea
         assert "the journal" in done.stderr
 
 
+@pytest.mark.long
 def test_a_worker_ends_and_says_why_if_a_thread_dies_that_mail_needs_and_outlives_errors_of_others(real_settings):
     with Service(real_settings) as service:
         worker = service.start_worker()

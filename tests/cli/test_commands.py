@@ -86,9 +86,13 @@ def test_what_the_api_refuses_is_refused_before_anything_is_opened(arguments: Se
     assert said in done.stderr
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_there_are_completions_for_each_shell(sqlite: Shell, shell: str) -> None:
+    assert "_MAILBBGUN_COMPLETE" in sqlite.run("completion", shell).stdout
+
+
+@pytest.mark.long
 def test_a_shell_completes_commands_and_choices(sqlite: Shell) -> None:
-    for shell in ("bash", "zsh", "fish"):
-        assert "_MAILBBGUN_COMPLETE" in sqlite.run("completion", shell).stdout
     script = f"""
         PATH={ROOT / "bin"}:$PATH
         eval "$(mailbbgun completion bash)"

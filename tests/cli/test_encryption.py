@@ -99,6 +99,7 @@ def changing(shell: Shell, vault: Vault, passwords: dict[UUID, str]) -> Iterator
     writer.join()
 
 
+@pytest.mark.long
 @MOSTLY_POSTGRESQL
 def test_every_secret_is_encrypted_anew_while_passwords_are_being_changed(shell: Shell, old: str) -> None:
     new = new_key()

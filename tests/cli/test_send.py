@@ -58,6 +58,7 @@ def send(shell, path, text, *more, code=0):
     return shell.run("send", "--csv", str(path), "--subject", "To {{ name }}", "--text", str(text), *more, code=code)
 
 
+@pytest.mark.both
 def test_each_row_of_a_file_becomes_a_mail_with_its_own_values(shell, tmp_path, text):
     path = people(tmp_path / "people.csv", 25)
     result = send(shell, path, text, "--rows", "10", "--tag", "march")
@@ -136,6 +137,7 @@ def test_a_fault_of_the_content_ends_the_command_and_is_told(shell, tmp_path, te
     assert stored(shell, path) == {}
 
 
+@pytest.mark.long
 def test_a_run_that_was_killed_goes_on_where_it_was_and_doubles_nothing(shell, tmp_path, text):
     n = 3000
     path = people(tmp_path / "people.csv", n)

@@ -38,6 +38,7 @@ def test_threads_share_two_heaps(how, least, most):
     assert least <= len(re.findall("<heap nr=", done.stdout)) <= most
 
 
+@pytest.mark.long
 def test_api_and_worker_have_two_at_the_most(embedded_settings):
     with Service(embedded_settings) as service:
         service.start_worker()

@@ -20,9 +20,11 @@ from mailbbgun.database.db import Database, db_now
 from mailbbgun.deliver.models import RegisteredWorker
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import DELIVERIES, Delivery, MessageTag
-from mailbbgun.schema import upgrade
+from tests import tables
 from tests.servers import PostgreSQL
 from tests.waiting import PATIENCE, wait_until
+
+pytestmark = pytest.mark.both
 
 AT = datetime(2026, 11, 28, 12, 0, 0, 5, UTC)
 NEW = CompiledStatement(
@@ -45,17 +47,15 @@ def new(identifier: UUID, host: str | None = "100% 'my' \\host", pid: int = 1) -
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "sqlite":
         opened = Database(f"sqlite:///{tmp_path}/x.db", pool_size=2)
-        upgrade(opened)
+        tables.put_into(opened)
         yield opened
         opened.close()
     else:
         server: PostgreSQL = request.getfixturevalue("breakable_postgresql")
-        name = server.create_database()
-        opened = Database(server.url(name), pool_size=2)
-        upgrade(opened)
+        opened = Database(server.url(tables.database_of(server)), pool_size=2)
         yield opened
         opened.close()
-        server.drop_database(name)
+        server.drop_database(str(opened.url.database))
 
 
 def workers(database: Database) -> list[tuple[UUID, str, int, datetime]]:
@@ -175,7 +175,7 @@ def test_no_settings_or_prepared_statements_stay_in_the_session_of_the_server(da
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("how", ["terminated", "restarted", "killed"])
+@pytest.mark.parametrize("how", ["terminated", "restarted", pytest.param("killed", marks=pytest.mark.long)])
 def test_idle_connections_that_the_server_ends_are_replaced_unnoticed(
     database: Database, breakable_postgresql: PostgreSQL, how: str
 ) -> None:

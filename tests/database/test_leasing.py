@@ -17,6 +17,8 @@ from mailbbgun.database.leasing import LeaseColumns
 from mailbbgun.database.sql import id_rows, ids
 from tests.waiting import PATIENCE, wait_until
 
+pytestmark = pytest.mark.both
+
 OPEN, DONE = "open", "done"
 ONE, OTHER = UUID(int=1), UUID(int=2)
 

@@ -33,6 +33,8 @@ from mailbbgun.tenants import keys
 from mailbbgun.tenants.models import ACTIVE, Tenant
 from tests.conftest import application
 
+pytestmark = pytest.mark.both
+
 OURS, THEIRS = uuid4(), uuid4()
 OTHER = aliased(Delivery)
 GIVEN = recordset("postgresql", "given", {"id": Uuid(), "tenant_id": Uuid()})

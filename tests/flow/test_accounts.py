@@ -116,6 +116,7 @@ def test_mail_beyond_the_limits_of_an_account_leaves_through_the_next_one(
     assert max(Counter(int(moment) for moment in moments).values()) <= 27
 
 
+@pytest.mark.long
 @MOSTLY_REAL
 def test_mail_of_a_suspended_tenant_is_held_until_it_is_active_again(service: Service) -> None:
     services = build(load(service.environment))

@@ -45,6 +45,7 @@ def test_a_user_without_rights_is_told_what_would_be_right(real_settings: Settin
         assert worker.poll() is None
 
 
+@pytest.mark.long
 def test_a_missing_queue_is_told_by_commands_that_only_look(real_settings: Settings) -> None:
     service = Service(real_settings)
     service.install()

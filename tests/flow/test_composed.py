@@ -237,6 +237,7 @@ def memory(pid: int) -> int:
     return peaks
 
 
+@pytest.mark.long
 @MOSTLY_EMBEDDED
 def test_large_files_are_streamed_to_many_servers_at_once_and_survive_the_worker(backend, pytestconfig):
     every = pytestconfig.getoption("all")

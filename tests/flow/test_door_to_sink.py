@@ -27,6 +27,7 @@ def service(backend: Settings) -> Iterator[Service]:
         yield started
 
 
+@pytest.mark.both
 def test_a_message_arrives_and_its_timeline_says_so(shared):
     sent = shared.post(
         to=["ann@example.test", "ben@example.test"], cc="cis@example.test", bcc="dot@example.test", tags=["greeting"]
@@ -121,6 +122,7 @@ def test_a_reply_lost_after_data_is_recorded_as_unknown_and_sent_again_with_the_
     assert len({(message["sha"], message["id"]) for message in shared.taken()}) == 1
 
 
+@pytest.mark.long
 @MOSTLY_EMBEDDED
 def test_a_delivery_expires_at_the_end_of_its_retry_schedule(service):
     sent = service.post(to="later-9-ann@example.test")
@@ -184,6 +186,7 @@ def test_a_deferral_says_when_the_next_attempt_is_due(shared):
     assert not ended["data"].keys() & {"retry_in", "retry_at"}
 
 
+@pytest.mark.long
 @MOSTLY_REAL
 def test_a_manual_retry_of_a_deferred_message_is_sent_at_once_and_its_old_delay_hint_does_no_harm(backend):
     with Service(backend, RETRY_DELAYS="6,600", LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
@@ -242,6 +245,7 @@ def test_a_worker_finishes_the_current_transaction_at_sigterm(service):
     assert list((service.var / "journal").iterdir()) == []
 
 
+@pytest.mark.long
 @MOSTLY_EMBEDDED
 def test_a_second_sigterm_ends_a_worker_at_once_and_its_journal_keeps_the_outcome(service):
     sent = service.post(to="mute-ann@example.test")  # its dot gets no reply, so the worker cannot finish it first
@@ -258,6 +262,7 @@ def test_a_second_sigterm_ends_a_worker_at_once_and_its_journal_keeps_the_outcom
     until(lambda: service.kinds(sent["id"])[1:2] == ["outcome_unknown"], what="the outcome from the journal")
 
 
+@pytest.mark.long
 @MOSTLY_REAL
 def test_a_message_that_also_kills_its_isolated_process_is_parked(service):
     service.stop("worker")

@@ -120,6 +120,7 @@ def test_mail_that_waits_for_a_refused_account_says_why_in_few_events(
         assert max(waits) <= max(claims).bit_length()  # an event at claims 1, 2, 4, 8 and so on
 
 
+@pytest.mark.long
 @MOSTLY_REAL
 def test_mail_beyond_a_daily_limit_says_that_it_waits_for_the_limit(
     service: Service, providers: list[MailServer]
@@ -151,6 +152,7 @@ def test_mail_without_a_fitting_and_usable_account_waits_and_says_why(
     assert narrow != unreadable
 
 
+@pytest.mark.long
 @MOSTLY_EMBEDDED
 def test_three_accounts_fail_in_turn_and_nothing_is_lost_or_doubled(
     service: Service, providers: list[MailServer], messages: int

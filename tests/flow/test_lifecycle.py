@@ -154,7 +154,10 @@ def reading_settings(service: Service, name: str) -> Iterator[tuple["subprocess.
         process.kill()
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "name",
+    [one if one in ("api", "worker", "smtpd") else pytest.param(one, marks=pytest.mark.long) for one in PROGRAMS],
+)
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_program_that_gets_a_signal_while_it_starts_exits_0(embedded_settings, name, number):
     with reading_settings(Service(embedded_settings), name) as (process, _):

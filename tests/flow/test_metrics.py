@@ -12,6 +12,7 @@ from tests.servers.process import free_port
 KEY = "a-key-of-twenty-characters"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["real"], indirect=True)
 def test_counts_of_all_processes_are_there_and_survive_their_deaths(backend: Settings) -> None:
     port = free_port()

@@ -49,6 +49,7 @@ def test_no_statement_of_ours_changes_its_session(path):
     assert [text for text in texts if _OF_A_SESSION.search(text)] == []
 
 
+@pytest.mark.long
 def test_mail_is_delivered_through_pgbouncer(real_settings, breakable_postgresql):
     with PgBouncer(breakable_postgresql, SIZE) as bouncer:
         settings = replace(real_settings, DATABASE_URL=bouncer.url(real_settings.DATABASE_URL))

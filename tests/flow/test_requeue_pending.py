@@ -49,6 +49,7 @@ def test_a_purged_backlog_is_requeued_whole_and_a_healthy_one_not_at_all(backlog
     assert len(service.copies()) == MESSAGES
 
 
+@pytest.mark.long
 def test_two_do_not_run_at_once(embedded_settings):
     with Service(embedded_settings) as service:
         lock = os.open(service.var / "requeue-pending.lock", os.O_CREAT | os.O_RDWR)

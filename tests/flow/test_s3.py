@@ -5,6 +5,7 @@ import os
 from base64 import b64encode
 from email import message_from_bytes, policy
 
+import pytest
 import requests
 
 from mailbbgun.settings.settings import Settings
@@ -15,6 +16,7 @@ from tests.waiting import PATIENCE, wait_until
 CONTENT = os.urandom(7_000_000)  # more than one part of S3
 
 
+@pytest.mark.long
 def test_mail_with_files_waits_while_the_bucket_is_away_and_leaves_once_and_whole(embedded_settings: Settings) -> None:
     with (
         RGW(own=True) as rgw,  # of its own: after a kill it makes buckets slowly

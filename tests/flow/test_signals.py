@@ -128,6 +128,7 @@ def test_an_api_process_that_gets_sighup_is_replaced(embedded_settings):
         )  # gunicorn names the signal if it killed the process
 
 
+@pytest.mark.long
 @MOSTLY_REAL
 def test_a_claim_that_a_worker_does_not_know_of_is_given_back_when_it_stops_and_is_no_unknown_outcome(backend):
     with Service(backend) as service:

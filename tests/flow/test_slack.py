@@ -160,6 +160,7 @@ def test_webhooks_test_keys_and_threads_that_wait(service: Tried, slack: FakeSla
     assert slack.of("#order")[1]["thread_ts"]
 
 
+@pytest.mark.long
 def test_accounts_are_masked_tested_and_kept_by_the_command_line(
     service: Tried, slack: FakeSlack, tmp_path: Path
 ) -> None:

@@ -156,6 +156,7 @@ def test_a_refusal_of_one_recipient_that_looks_like_one_of_us_delays_other_mail_
             assert sent > 0
 
 
+@pytest.mark.long
 def test_a_transaction_that_is_refused_at_the_dot_for_too_many_recipients_is_split(embedded_settings):
     def count(dialogue: Dialogue) -> None:
         many = len(peer.messages[-1].recipients) > 50
@@ -200,6 +201,7 @@ def test_only_the_recipient_that_needs_smtputf8_bounces_at_a_server_without_it(e
             assert b"SMTPUTF8" not in b"".join(peer.commands)
 
 
+@pytest.mark.long
 def test_with_on_unknown_hold_an_unknown_outcome_is_resent_only_by_a_manual_retry(embedded_settings):
     with Service(embedded_settings, ON_UNKNOWN="hold", LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()

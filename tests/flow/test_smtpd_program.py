@@ -107,6 +107,7 @@ def test_killed_it_has_kept_whatever_it_has_answered(ended: SmtpService) -> None
     assert ended.sent_to("kept@example.com")
 
 
+@pytest.mark.long
 def test_several_processes_take_mail_and_one_that_dies_is_replaced(ended: SmtpService) -> None:
     ended.kill("smtpd")
     ended.only["smtpd"] = {"SMTPD_PROCESSES": "2"}
@@ -159,6 +160,7 @@ def test_settings_that_it_cannot_serve_are_one_line(door: SmtpService, settings:
     assert line.startswith(f"smtpd: {told}")
 
 
+@pytest.mark.long
 def test_without_its_database_it_asks_clients_to_come_again_and_takes_mail_once_it_is_back(
     tmp_path: Path, postgresql: Any
 ) -> None:

@@ -250,6 +250,7 @@ def altered(service: Service, statement: str, back: str) -> Iterator[None]:
         service.sql(back)
 
 
+@pytest.mark.long
 def test_a_postgresql_that_may_forget_commits_is_refused_and_a_missing_queue_is_made(real_settings):
     service = Service(real_settings)
     service.install()

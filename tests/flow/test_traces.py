@@ -28,6 +28,7 @@ def _order(span: Span) -> int:
     return int(span.attributes.get("mailbbgun.claim_number", 0))
 
 
+@pytest.mark.long
 def test_one_trace_leads_from_the_request_to_the_attempt_of_another_worker(embedded_settings: Settings) -> None:
     with Collector() as collector, Service(embedded_settings, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as service:
         service.environment["OTEL_BSP_SCHEDULE_DELAY"] = "100"  # milliseconds

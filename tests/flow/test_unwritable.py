@@ -57,6 +57,7 @@ def prepared(embedded_settings: Settings, empty: URL) -> Service:
     return service
 
 
+@pytest.mark.long
 def test_a_database_that_may_only_be_read_is_an_outage_and_ends_no_process(
     prepared: Service, postgresql: PostgreSQL, empty: URL
 ) -> None:
@@ -93,6 +94,7 @@ def test_a_database_that_may_only_be_read_is_an_outage_and_ends_no_process(
             assert "Traceback" not in (service.var / f"{name}.out").read_text()
 
 
+@pytest.mark.long
 def test_tables_that_are_away_while_a_backup_is_restored_are_an_outage_and_end_no_process(
     prepared: Service, postgresql: PostgreSQL, empty: URL
 ) -> None:

@@ -11,6 +11,8 @@ import requests
 from tests.http.posting import ANOTHER_WAY, GOOD, parsed, wrong
 from tests.waiting import PATIENCE
 
+pytestmark = pytest.mark.both
+
 
 def test_the_original_request_gets_the_original_answer(door):
     answer = door.post(GOOD)

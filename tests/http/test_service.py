@@ -1,10 +1,12 @@
 """Health, readiness, documentation and start-up."""
 
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urljoin
@@ -25,6 +27,7 @@ from mailbbgun.install import install
 from mailbbgun.preflight import preflight
 from mailbbgun.services import build
 from mailbbgun.settings.load import load
+from tests.conftest import application
 from tests.http.all_routes import ROUTES
 from tests.http.conftest import ROOT
 from tests.servers.process import free_port
@@ -145,6 +148,13 @@ def test_the_openapi_document_is_whole(door):
     assert [one["name"] for one in post["parameters"]] == ["dry_run", "Idempotency-Key"]
 
 
+def test_all_who_ask_first_and_at_once_get_one_openapi_document(embedded_settings):
+    with application(embedded_settings) as app, ThreadPoolExecutor(8) as pool:
+        documents = set(pool.map(lambda _: app.test_client().get("/openapi.json").data, range(8)))
+    (document,) = documents
+    assert json.loads(document)["paths"]
+
+
 def run(tmp_path, **given):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
     environment |= {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_PORT": str(free_port())} | {
@@ -245,6 +255,7 @@ def test_the_api_listens_elsewhere_if_told_so_and_stops_when_told_however_young_
         assert "SIGKILL" not in process.stderr.read()
 
 
+@pytest.mark.long
 def test_connections_that_say_nothing_or_half_a_request_do_not_keep_the_api_from_stopping(tmp_path):
     port = free_port()
     with (

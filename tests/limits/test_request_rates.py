@@ -227,6 +227,7 @@ def test_keys_without_a_limit_of_their_own_have_that_of_the_setting(tmp_path):
         assert door.ask("GET", "/messages", own).headers["RateLimit-Limit"] == "9"
 
 
+@pytest.mark.long
 def test_while_redis_is_away_mail_is_accepted_and_processes_count_their_shares(postgresql, breakable_redis, tmp_path):
     settings = {"DATABASE_URL": postgresql.url(postgresql.create_database()), "REDIS_URL": breakable_redis.url()}
     with opened(tmp_path, 2, **settings) as door:

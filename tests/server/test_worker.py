@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mailbbgun.http.refusals import MOST_OF_ONE
 from tests.flow.service import Service, until
 from tests.http.conftest import ROOT, Door
@@ -69,6 +71,7 @@ def test_a_reload_loses_no_request(tmp_path: Path) -> None:
         assert door.get("/health") == {"status": "ok"}
 
 
+@pytest.mark.long
 def test_processes_that_are_replaced_after_so_many_requests_lose_none(tmp_path: Path) -> None:
     with api(tmp_path, max_requests=5) as door:
         old = workers(door)

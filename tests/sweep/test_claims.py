@@ -20,6 +20,8 @@ from mailbbgun.smtp.outcome import Deferred, Phase
 from mailbbgun.smtp.reply import Reply
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.both
+
 LATER = Reply(452, "4.5.3", "later")
 BYTES = bytes(range(256)) + b"\\\\101 \\x \\" + "größer".encode()
 

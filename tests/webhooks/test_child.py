@@ -4,6 +4,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from mailbbgun.settings.settings import Settings
 from mailbbgun.worker.webhooks import NICE
 from tests.conftest import MOSTLY_EMBEDDED
@@ -44,6 +46,7 @@ def place_is_written(service: Service) -> bool:
     return bool(service.sql(f"SELECT 1 FROM webhook_endpoints WHERE event_id = ({last})"))
 
 
+@pytest.mark.long
 @MOSTLY_EMBEDDED
 def test_a_child_sends_webhooks_while_there_are_endpoints_and_is_replaced_if_it_dies(
     backend: Settings, receiver: WebhookReceiver
@@ -78,6 +81,7 @@ def test_a_child_sends_webhooks_while_there_are_endpoints_and_is_replaced_if_it_
         assert "webhooks_stopped" in (service.var / "worker.out").read_text()
 
 
+@pytest.mark.long
 @MOSTLY_EMBEDDED
 def test_the_processes_of_a_machine_have_one_child_which_ends_with_its_parent(
     backend: Settings, receiver: WebhookReceiver

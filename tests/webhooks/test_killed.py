@@ -26,6 +26,7 @@ def logged(service: Service) -> set[str]:
     return {str(row[0]).replace("-", "") for row in service.sql("SELECT id FROM events")}
 
 
+@pytest.mark.long
 @MOSTLY_REAL
 def test_each_event_arrives_once_although_receiver_and_worker_are_killed(
     backend: Settings, manuals: ManualsReceiver, messages: int
