@@ -8,7 +8,7 @@ from typing import Self
 from mailbbgun.core.errors import ScannerUnavailable
 from mailbbgun.safety.scanner import Scanner
 from tests.servers import install
-from tests.servers.process import Sandbox, free_port
+from tests.servers.process import Sandbox, free_port, signal_group
 
 #: The test file that every scanner finds. Joined here, so that no scanner finds it in this file.
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-" + b"ANTIVIRUS-TEST-FILE!$H+H*"
@@ -91,4 +91,4 @@ class Clamd:
 
     def _signal(self, which: signal.Signals) -> None:
         if pid := self._sandbox.pid("clamd"):
-            os.killpg(pid, which)
+            signal_group(pid, which)

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from tests.waiting import wait_until
+
 START_SECONDS = 600.0
 
 #: A library that is loaded into servers, too, if it is loaded into the program that starts them.
@@ -54,6 +56,30 @@ def free_port() -> int:
                 continue
         _claims.append(claim)
         return port
+
+
+def signal_group(leader: int, which: signal.Signals) -> None:
+    """Send a signal to a process group. After SIGSTOP, return when all its threads have stopped.
+
+    The kernel stops a thread when it next runs, so on a busy machine one may go on for a while.
+    """
+    os.killpg(leader, which)
+    if which is signal.SIGSTOP:
+        wait_until(lambda: _states(leader) <= set("TtZX"), f"a standstill of process group {leader}")
+
+
+def _states(leader: int) -> set[str]:
+    """Return the states of all threads of a process group (proc_pid_stat(5))."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            if int(_after_name(path)[2]) == leader:
+                found |= {_after_name(one)[0] for one in path.parent.glob("task/[0-9]*/stat")}
+    return found
+
+
+def _after_name(path: Path) -> list[str]:
+    return path.read_text().rpartition(")")[2].split()
 
 
 class Sandbox:

@@ -15,7 +15,7 @@ from mailbbgun.queues.lanes import LANES
 from mailbbgun.queues.topology import WORK, delay_queue, work_queue
 from mailbbgun.settings.load import load
 from tests.servers import install
-from tests.servers.process import Sandbox, free_port
+from tests.servers.process import Sandbox, free_port, signal_group
 
 GIVEN = "MAILBBGUN_TEST_AMQP_URL"
 USER = PASSWORD = "tests"
@@ -212,7 +212,7 @@ class RabbitMQ:
     def _signal(self, which: signal.Signals) -> None:
         pid = self._own().pid("rabbitmq")
         if pid:
-            os.killpg(pid, which)
+            signal_group(pid, which)
 
     def _make_vhosts(self, made: list[str], deleted: list[str]) -> None:
         lines = [f'rabbit_vhost:delete(<<"{name}">>, <<"tests">>)' for name in deleted]

@@ -7,7 +7,7 @@ from types import TracebackType
 import redis
 
 from tests.servers import install
-from tests.servers.process import Sandbox, free_port
+from tests.servers.process import Sandbox, free_port, signal_group
 
 GIVEN = "MAILBBGUN_TEST_REDIS_URL"
 PASSWORD = "tests"
@@ -114,4 +114,4 @@ class Redis:
 
     def _signal(self, which: signal.Signals) -> None:
         if self.pid:
-            os.killpg(self.pid, which)
+            signal_group(self.pid, which)

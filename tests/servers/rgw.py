@@ -10,7 +10,7 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 from tests.servers import install
-from tests.servers.process import Sandbox, free_port
+from tests.servers.process import Sandbox, free_port, signal_group
 
 GIVEN = "MAILBBGUN_TEST_S3_URL"
 ACCESS, SECRET = "testkey", "testsecret12"
@@ -150,7 +150,7 @@ class RGW:
 
     def _signal(self, which: signal.Signals) -> None:
         if pid := self._own().pid("osd"):
-            os.killpg(pid, which)
+            signal_group(pid, which)
 
     def _spawn(self, name: str, *command: str) -> None:
         self._own().spawn(name, command, self._environment())

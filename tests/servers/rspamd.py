@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.servers import install
-from tests.servers.process import Sandbox, free_port
+from tests.servers.process import Sandbox, free_port, signal_group
 
 #: Texts that rspamd refuses, and marks. Joined here, so that no filter finds them in this file.
 SPAM = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*" + b"GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
@@ -76,4 +76,4 @@ class RspamdServer:
 
     def _signal(self, which: signal.Signals) -> None:
         if pid := self._sandbox.pid("rspamd"):
-            os.killpg(pid, which)
+            signal_group(pid, which)
