@@ -25,7 +25,7 @@ class Writers:
 
     def ask(self, turns: WritersTurns, name: str, *, first: bool = False) -> None:
         """Let a thread wait for its turn."""
-        waiting = len(turns._waiting)
+        busy, waiting = turns._busy, len(turns._waiting)  # the thread itself makes them busy
 
         def write() -> None:
             if first:
@@ -35,7 +35,7 @@ class Writers:
 
         self._threads.append(threading.Thread(target=write))
         self._threads[-1].start()
-        if turns._busy:
+        if busy:
             wait_until(lambda: len(turns._waiting) > waiting, "a thread that waits")
 
     def all(self) -> list[str]:
