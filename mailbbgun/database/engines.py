@@ -182,9 +182,11 @@ class WritersTurns:
 
     def __exit__(self, *_: object) -> None:
         held, self._held = self._held, -1
-        if held >= 0:
-            _unlock(held)
-        self._leave()
+        try:
+            if held >= 0:
+                _unlock(held)
+        finally:
+            self._leave()
 
     def _leave(self, mine: "threading.Lock | None" = None) -> None:
         with self._lock:
@@ -218,6 +220,9 @@ def _locked(path: str, until: float) -> int:
                 os.close(file)
                 return -1
             time.sleep(_LOOK_SECONDS)
+    except OSError:  # a file system without these locks; SQLite has others
+        os.close(file)
+        return -1
     except BaseException:
         os.close(file)
         raise

@@ -1,5 +1,6 @@
 """Who writes to a file of SQLite does so in turn: threads of a process, and processes."""
 
+import errno
 import fcntl
 import sqlite3
 import subprocess
@@ -100,6 +101,19 @@ def test_a_database_in_memory_and_one_in_a_folder_that_cannot_be_written_have_tu
         with WritersTurns(file):
             pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_such_locks_has_turns_of_threads_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_file: int, _operation: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    turns, writers = WritersTurns(str(tmp_path / "a.db")), Writers()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with turns:
+        writers.ask(turns, "next")
+    assert writers.all() == ["next"]
 
 
 def test_a_write_that_fails_ends_its_turn(tmp_path: Path) -> None:
