@@ -218,9 +218,14 @@ class Clients(Connections):
             self._after_answer(connection)
             return
         self._registry.move(connection, Stage.ANSWER)
-        self._hold(connection, len(answer) + connection.incoming.held)
-        connection.unsent = memoryview(answer)[sent:]
-        self._go_on_sending(connection)
+        self._keep(connection, answer, sent)
+
+    def _keep(self, connection: ClientConnection, data: bytes, sent: int = 0) -> None:
+        """Keep a response, or a block of one, until it is sent."""
+        self._hold(connection, len(data) + connection.incoming.held)
+        if connection.stage is not Stage.CLOSED:  # else too many bytes were kept, and this client had moved least
+            connection.unsent = memoryview(data)[sent:]
+            self._go_on_sending(connection)
 
     def _sent(self, connection: ClientConnection, data: bytes | memoryview) -> int | None:
         """Return how many bytes the kernel took; None if the client has gone."""
@@ -245,20 +250,18 @@ class Clients(Connections):
             self._watch(connection, READ)  # not WRITE: the socket is writable, so every turn would report it
             self._after_answer(connection)
 
-    def _on_read(self, connection: ClientConnection, block: bytes | Exception) -> None:
+    def _on_read(self, connection: ClientConnection, block: bytes | BaseException) -> None:
         """Send a block of a large response."""
         connection.flushing = False
         if connection.stage is Stage.CLOSED:
             return
-        if isinstance(block, Exception):
+        if isinstance(block, BaseException):
             self._log.error("A response breaks off: %s", connection.unread and connection.unread.title, exc_info=block)
             self._abort(connection)
             return
         if not block:
             self._drop_answer(connection)
-        self._hold(connection, len(block) + connection.incoming.held)
-        connection.unsent = memoryview(block)
-        self._go_on_sending(connection)
+        self._keep(connection, block)
 
     def _send_more(self, connection: ClientConnection) -> None:
         sent = self._sent(connection, connection.unsent[:SENT_AT_ONCE])

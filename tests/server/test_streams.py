@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -62,12 +63,17 @@ def test_a_block_is_made_when_the_client_has_read_the_one_before(harness: Harnes
     assert (made.made, made.ends, connection.held) == (50, 1, 0)
 
 
+class Panic(BaseException):
+    """Of a library in Rust: no Exception."""
+
+
+@pytest.mark.parametrize("error", [ValueError, Panic])
 def test_a_response_that_breaks_off_ends_the_connection_and_is_told(
-    harness: Harness, caplog: pytest.LogCaptureFixture
+    harness: Harness, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
     def failing() -> Iterator[bytes]:
         yield b"first"
-        raise ValueError("no more")
+        raise error("no more")
 
     made = Made(harness, failing())
     line = harness.connect(GET)
@@ -75,7 +81,7 @@ def test_a_response_that_breaks_off_ends_the_connection_and_is_told(
     wait_until(lambda: harness.settle() or harness.server.served[-1].stage is Stage.CLOSED, "the end")
     assert made.ends == 1
     assert "A response breaks off: GET /x" in caplog.text
-    assert "ValueError: no more" in caplog.text
+    assert f"{error.__name__}: no more" in caplog.text
     with suppress(ConnectionResetError):
         assert line.recv(100) in (b"", b"first")
 
@@ -123,3 +129,24 @@ def test_a_response_whose_client_leaves_ends_once_its_thread_has_made_the_block(
     assert made.ends == 0
     goes_on.set()
     wait_until(lambda: harness.settle() or made.ends == 1, "the end")
+
+
+def test_of_responses_that_are_too_much_together_the_one_that_moves_least_is_closed() -> None:
+    limits = replace(LIMITS, buffers=len(BLOCK) * 3 // 2)
+    with Harness(limits, answer=None) as harness:
+        sent = []
+        for blocks in ([BLOCK[:50_000], BLOCK], [BLOCK] * 50):
+            made = Made(harness, iter(blocks))
+            line = harness.connect(GET, receive=4096)
+            connection = harness.server.served[-1]
+            harness.clients.send(connection, made.stream(), keep_alive=True)
+            wait_until(lambda one=connection: harness.settle() or one.unsent, "a full socket")
+            sent.append((made, connection, line))
+        (first, its_connection, its_line), (other, other_connection, _) = sent
+        its_line.setblocking(False)
+        while not first.ends:
+            harness.settle()
+            with suppress(BlockingIOError, ConnectionResetError):
+                its_line.recv(50_000)
+        assert its_connection.stage is Stage.CLOSED
+        assert (other_connection.stage, other.ends) == (Stage.ANSWER, 0)

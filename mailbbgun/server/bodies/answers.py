@@ -8,7 +8,7 @@ from mailbbgun.server.bodies.open_while_used import OpenWhileUsed
 from mailbbgun.server.bodies.spool import Spool, SpoolThread
 
 #: Takes the next bytes of a response, b"" at its end, or why there are no more.
-TakesBlock = Callable[[bytes | Exception], None]
+TakesBlock = Callable[[bytes | BaseException], None]
 
 
 class LargeResponse(Protocol):
@@ -76,7 +76,7 @@ class ResponseStream:
             if not wanted:
                 return
             try:
-                block: bytes | Exception = next(self._blocks, b"")
-            except Exception as error:  # noqa: BLE001 - of the application: the poller closes the connection
+                block: bytes | BaseException = next(self._blocks, b"")
+            except BaseException as error:  # noqa: BLE001 - of the application: the poller closes the connection
                 block = error
         self._call(partial(then, block))

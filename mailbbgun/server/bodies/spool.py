@@ -162,7 +162,7 @@ class SpoolThread:
         """Flush a spool. Then let the poller call ``then`` with the error, or None."""
         self._thread.submit(self._do, spool.flush, then)
 
-    def read_next(self, spool: Spool, then: Callable[[bytes | Exception], None]) -> None:
+    def read_next(self, spool: Spool, then: Callable[[bytes | BaseException], None]) -> None:
         """Read a block of a spool. Then let the poller call ``then`` with it, or with the error."""
         self._thread.submit(self._do, spool.read_next, then)
 
