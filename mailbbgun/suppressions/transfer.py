@@ -168,16 +168,17 @@ def _refused(why: str) -> InvalidInput:
 def write(database: Database, tenant_id: UUID, *, test: bool = False) -> Iterator[str]:
     """Yield the lines of a CSV with all suppressions of a tenant, newest first, a thousand at a time.
 
-    Raises :class:`DatabaseUnavailable`.
+    The line with the columns comes with the first of them. Raises :class:`DatabaseUnavailable`.
     """
-    yield _line(COLUMNS)
+    head = _line(COLUMNS)
     after: UUID | None = None
     while True:
         with database.read(tenant_id, tests_only=test) as session:
             found, _, after = repo.page(session, tenant_id, test, limit=1000, offset=0, after=after)
-        yield "".join(_line(_cells(one)) for one in found)
+        yield head + "".join(_line(_cells(one)) for one in found)
         if after is None:
             return
+        head = ""
 
 
 def _cells(one: Suppression) -> Sequence[str | None]:

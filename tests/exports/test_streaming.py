@@ -84,6 +84,22 @@ def test_an_export_that_breaks_off_is_not_taken_for_a_whole_one(door: Door) -> N
     assert door.call("GET", EXPORT.decode()).text.count("\n") == ROWS
 
 
+def test_an_export_of_suppressions_that_cannot_begin_has_an_answer(door: Door) -> None:
+    assert door.call("GET", "/suppressions/export").status_code == 200
+    with door.services.db.write() as session:
+        session.execute(text("ALTER TABLE suppressions RENAME TO gone"))
+    try:
+        assert door.call("GET", "/suppressions/export").status_code == 503
+    finally:
+        with door.services.db.write() as session:
+            session.execute(text("ALTER TABLE gone RENAME TO suppressions"))
+
+
+def test_a_request_for_the_head_of_an_export_does_not_count(door: Door) -> None:
+    for _ in range(4):
+        assert door.call("HEAD", EXPORT.decode()).status_code == 200
+
+
 def test_a_client_without_chunks_gets_a_whole_export_or_an_error(door: Door) -> None:
     with connect(door, b"GET /exports/messages HTTP/1.0\r\nHost: localhost\r\n\r\n") as line:
         assert answers(line).read().count(b"\n") == 1
