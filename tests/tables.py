@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tests.servers import PostgreSQL
 #: in it or to it.
 _UNTOUCHED = """
 SELECT rolsuper AND inet_server_port() = %(port)s
-  AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+  AND NOT EXISTS (SELECT FROM pg_class WHERE oid >= 16384)
   AND NOT EXISTS (SELECT FROM pg_db_role_setting WHERE setdatabase = pg_database.oid)
 FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
 """
@@ -53,9 +53,15 @@ def _replace(url: URL) -> None:
         if cursor.fetchone() != (True,):
             return
     tables = _postgresql(_server(url))
-    with _connected(_server(url)) as cursor, suppress(psycopg2.errors.ObjectInUse):
-        cursor.execute(f'DROP DATABASE "{url.database}"')
-        cursor.execute(f'CREATE DATABASE "{url.database}" TEMPLATE "{tables}"')
+    copy = f"copy_{uuid.uuid4().hex[:12]}"
+    with _connected(_server(url)) as cursor:
+        cursor.execute(f'CREATE DATABASE "{copy}" TEMPLATE "{tables}"')  # first, so that its failure takes nothing away
+        try:
+            cursor.execute(f'DROP DATABASE "{url.database}"')
+        except psycopg2.errors.ObjectInUse:
+            cursor.execute(f'DROP DATABASE "{copy}"')
+        else:
+            cursor.execute(f'ALTER DATABASE "{copy}" RENAME TO "{url.database}"')
 
 
 def _server(url: URL) -> URL:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import psycopg2
 import pytest
 from sqlalchemy import inspect, text
 
@@ -67,15 +68,34 @@ def test_a_copy_for_postgresql_is_what_the_steps_make(postgresql: PostgreSQL) ->
 
 
 @pytest.mark.parametrize(
-    "before", ["CREATE TABLE theirs (id int)", "ALTER DATABASE {name} SET synchronous_commit = off", "SELECT 1"]
+    "before",
+    [
+        "CREATE TABLE theirs (id int)",
+        "CREATE SCHEMA theirs CREATE TABLE theirs (id int)",
+        "ALTER DATABASE {name} SET synchronous_commit = off",
+        "SELECT 1",
+    ],
 )
 def test_a_database_that_was_touched_stays(postgresql: PostgreSQL, before: str) -> None:
     db = Database(postgresql.url(name := postgresql.create_database()))
     with db.write() as session:
         session.execute(text(before.format(name=name)))
-    tables.put_into(db)  # in the last case its connection is still open
+    if before != "SELECT 1":  # then it stays because its connection is still open
+        db.close()
+    tables.put_into(db)
     with db.read() as session:
-        assert "tenants" not in inspect(session.connection()).get_table_names()
+        assert "tenants" not in inspect(session.connection()).get_table_names("public")
+    db.close()
+    postgresql.drop_database(name)
+
+
+def test_a_database_for_which_there_is_no_copy_stays(postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_postgresql", lambda _server: "missing")
+    db = Database(postgresql.url(name := postgresql.create_database()))
+    with pytest.raises(psycopg2.Error):
+        tables.put_into(db)
+    with db.read() as session:
+        assert session.execute(text("SELECT 1")).scalar_one() == 1
     db.close()
     postgresql.drop_database(name)
 
