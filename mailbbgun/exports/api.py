@@ -89,6 +89,7 @@ def _form(named: str | None) -> str:
 
 
 def _file(name: str, form: str, found: Iterator[pages.Page], columns: Sequence[str]) -> Response:
-    body = provided(RunningExports).begin(caller().tenant_id, lines(found, form, columns))
+    collected = request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0"  # which has no chunks
+    body = provided(RunningExports).begin(caller().tenant_id, lines(found, form, columns), collected=collected)
     headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
     return StreamedResponse(body, mimetype=MIMETYPES[form], headers=headers)

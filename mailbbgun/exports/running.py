@@ -13,6 +13,8 @@ from mailbbgun.core.errors import RateLimited
 MOST = 16
 #: Exports of one tenant at once in one process, so that slow clients of one leave room for others.
 MOST_OF_TENANT = 2
+#: Exports at once in one process that are collected for clients of HTTP/1.0: each keeps a thread until it is whole.
+MOST_COLLECTED = 2
 #: Seconds after which a client that found no room should try again.
 RETRY_SECONDS = 10
 
@@ -22,27 +24,33 @@ class RunningExports:
 
     def __init__(self) -> None:
         self._running: Counter[UUID] = Counter()
+        self._collected = 0
         self._lock = threading.Lock()
 
-    def begin(self, tenant_id: UUID, lines: Iterator[bytes]) -> "RunningExport":
+    def begin(self, tenant_id: UUID, lines: Iterator[bytes], *, collected: bool = False) -> "RunningExport":
         """Begin an export; it counts until it is closed. Raises :class:`RateLimited`.
 
-        Its first lines are made now. Raises what making them raises.
+        Its first lines are made now. Raises what making them raises. ``collected``: a thread makes all of it
+        before the client gets any.
         """
         with self._lock:
             if self._running[tenant_id] >= MOST_OF_TENANT:
                 raise _too_many(f"{MOST_OF_TENANT} of your exports", MOST_OF_TENANT)
             if self._running.total() >= MOST:
                 raise _too_many(f"{MOST} exports", MOST)
+            if collected and self._collected >= MOST_COLLECTED:
+                raise _too_many(f"{MOST_COLLECTED} exports over HTTP/1.0", MOST_COLLECTED)
             self._running[tenant_id] += 1
+            self._collected += collected
         try:
-            return RunningExport(chain([next(lines, b"")], lines), lambda: self._end(tenant_id))
+            return RunningExport(chain([next(lines, b"")], lines), lambda: self._end(tenant_id, collected))
         except BaseException:
-            self._end(tenant_id)
+            self._end(tenant_id, collected)
             raise
 
-    def _end(self, tenant_id: UUID) -> None:
+    def _end(self, tenant_id: UUID, collected: bool) -> None:
         with self._lock:
+            self._collected -= collected
             self._running[tenant_id] -= 1
             self._running += Counter()  # forgets tenants that have none
 

@@ -14,7 +14,7 @@ from mailbbgun.core.errors import RateLimited
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.events import log
 from mailbbgun.events.kinds import Kind
-from mailbbgun.exports.running import MOST, MOST_OF_TENANT, RunningExports
+from mailbbgun.exports.running import MOST, MOST_COLLECTED, MOST_OF_TENANT, RunningExports
 from mailbbgun.messages.models import DELIVERIES
 from mailbbgun.statistics.follow import Follower
 from tests.waiting import wait_until
@@ -157,3 +157,13 @@ def test_only_a_few_exports_run_at_once_and_each_is_counted_until_it_is_closed()
     exports.begin(tenants[0], iter([]))
     with pytest.raises(RateLimited):
         exports.begin(uuid4(), iter([]))
+
+
+def test_exports_that_keep_a_thread_are_fewer():
+    exports = RunningExports()
+    running = [exports.begin(uuid4(), iter([]), collected=True) for _ in range(MOST_COLLECTED)]
+    with pytest.raises(RateLimited, match=f"^{MOST_COLLECTED} exports over HTTP/1.0 are running here"):
+        exports.begin(uuid4(), iter([]), collected=True)
+    exports.begin(uuid4(), iter([]))
+    running[0].close()
+    exports.begin(uuid4(), iter([]), collected=True)
