@@ -23,6 +23,8 @@ from mailbbgun.database.texts import HAS_FOLDED, has_folded
 SQLITE_BUSY_SECONDS = 15
 #: Seconds that a writer of SQLite waits for its turn among processes, at most. Then SQLite's own lock decides.
 TURN_SECONDS = 2.0
+#: Seconds in which a process has no turns after one that did not come: who holds it may stand still for long.
+WITHOUT_TURNS_SECONDS = 5.0
 #: Seconds between two looks whether another process has ended its turn.
 _LOOK_SECONDS = 0.0005
 #: How long to wait for a connection to PostgreSQL, or for a free one of the pool.
@@ -160,6 +162,7 @@ class WritersTurns:
         self._waiting: deque[threading.Lock] = deque()
         self._thread = threading.local()
         self._held = -1  # the file of this process's turn
+        self._without_turns = 0.0  # until when, in monotonic seconds
 
     def let_thread_go_first(self) -> None:
         """Let this thread write before others that wait. It waits for at most one of this process."""
@@ -175,7 +178,7 @@ class WritersTurns:
         try:
             if mine is not None:
                 mine.acquire()
-            self._held = self._turn_of_process() if self._files else -1
+            self._held = self._turn_of_process()
         except BaseException:  # the program was interrupted
             self._leave(mine)
             raise
@@ -198,13 +201,17 @@ class WritersTurns:
                 self._busy = False
 
     def _turn_of_process(self) -> int:
-        until = time.monotonic() + TURN_SECONDS
-        if (following := _locked(self._files[0], until)) < 0:
+        if not self._files or (began := time.monotonic()) < self._without_turns:
             return -1
-        try:
-            return _locked(self._files[1], until)
-        finally:
-            _unlock(following)
+        until, held = began + TURN_SECONDS, -1
+        if (following := _locked(self._files[0], until)) >= 0:
+            try:
+                held = _locked(self._files[1], until)
+            finally:
+                _unlock(following)
+        if held < 0:
+            self._without_turns = time.monotonic() + WITHOUT_TURNS_SECONDS
+        return held
 
 
 def _locked(path: str, until: float) -> int:

@@ -14,7 +14,7 @@ import pytest
 from mailbbgun.database import engines
 from mailbbgun.database.db import Database
 from mailbbgun.database.engines import WritersTurns
-from tests.waiting import PATIENCE, wait_until
+from tests.waiting import PATIENCE, bounded, wait_until
 
 
 class Writers:
@@ -83,10 +83,15 @@ def test_whoever_dies_or_stands_still_in_its_turn_keeps_nobody_from_writing(
     with subprocess.Popen([sys.executable, "-c", held_by], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline()
-        with monkeypatch.context() as shorter:
-            shorter.setattr(engines, "TURN_SECONDS", 0.05)
-            with WritersTurns(file):
+        turns = WritersTurns(file)
+        with monkeypatch.context() as changed:
+            changed.setattr(engines, "TURN_SECONDS", 0.05)
+            changed.setattr(engines, "WITHOUT_TURNS_SECONDS", PATIENCE)
+            with turns:
                 assert held(f"{file}-turn")  # still by the other
+            changed.setattr(engines, "TURN_SECONDS", 10 * PATIENCE)
+            with bounded("a write that does not wait for that turn again"), turns:
+                assert held(f"{file}-turn")
         other.kill()
         other.wait()
     with WritersTurns(file):
