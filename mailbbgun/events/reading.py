@@ -69,7 +69,11 @@ def read(
     Fewer than ``limit`` are returned only if there are no more. ``until``: the last place to read.
     ``tests_only``: only events of test messages.
     """
-    more = [] if until is None else [tuple_(until.number, until.event_id) >= _PLACE]
+    more: tuple[ColumnElement[bool], ...] = ()
+    if until is not None:
+        # The event of a batch has the id of its last message, so it stands behind the places of the others.
+        here = tuple_(until.number, until.event_id) >= _PLACE
+        more = (_E.position <= until.number, or_(here, batched.OF_BATCH))
     found: list[LoggedEvent] = []
     while len(found) < limit:
         wanted = limit - len(found)
@@ -79,7 +83,8 @@ def read(
         for row in rows_of:
             first = after.event_id if after.number == row.position else None
             asked = batched.BatchPart(tests_only, first, None, limit - len(found), newest_first=False)
-            found += _events(session, row, filters, asked)
+            events = _events(session, row, filters, asked)
+            found += [one for one in events if until is None or one.position <= until]
             if len(found) == limit:
                 break
         if len(rows_of) < wanted:

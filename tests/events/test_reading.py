@@ -23,6 +23,7 @@ from mailbbgun.events.reading import START, EventFilters, Position
 from mailbbgun.events.storage.settled import keep_growing, remember_reached
 from mailbbgun.messages import storing
 from mailbbgun.messages.models import MESSAGES
+from mailbbgun.webhooks.serving.progress import event_at
 from tests.accept.conftest import services as services  # the fixture
 from tests.messages.test_counts import MESSAGE
 
@@ -156,6 +157,11 @@ def test_the_one_event_of_a_batch_is_read_as_one_event_for_each_of_its_messages(
         while page := read_back(db, page[-1].position, size):
             pages += page
         assert pages == found[::-1]
+    for number, last in enumerate(found, 1):  # also where the last place is in the midst of the batch
+        assert read(db, until=last.position) == found[:number]
+        assert read(db, found[0].position, 2, until=last.position) == found[1:number][:2]
+        with db.read() as session:
+            assert event_at(session, DEFAULT_TENANT, last.position) == last
     assert [one.id for one in read(db, filters=EventFilters(message_id=ids[1]))] == [ids[1]]
     assert [one.id for one in read(db, filters=EventFilters(recipient="r4@example.com"))] == [ids[4]]
     assert [one.id for one in read(db, limit=2, filters=EventFilters(tag="b"))] == ids[:2]

@@ -137,6 +137,26 @@ def test_a_dead_receiver_costs_no_rows_and_gets_all_events_once_it_is_back(
         until(lambda: shown(running, identifier)["failing_since"] is None)
 
 
+def test_an_event_of_a_batch_that_fails_by_itself_is_sent_again(running: Service, receiver: WebhookReceiver) -> None:
+    refused: set[str] = set()
+
+    def answer(payload: dict[str, Any]) -> int:
+        """Refuse once the first event that comes: of a message in the midst of the batch."""
+        if refused:
+            return 204
+        refused.add(payload["data"]["id"])
+        return 400
+
+    receiver.answers = answer
+    with webhook(running, receiver, kinds=["accepted"]):
+        people = [{"to": f"b{number}@example.test"} for number in range(20)]
+        batch = {"subject": "n", "text": "x", "recipients": people}
+        assert call(running, "POST", "/messages/batch", batch).status_code == 202
+        until(lambda: receiver.acknowledged() == 20)
+        assert len(refused) == 1
+        assert refused <= {one["data"]["id"] for one in receiver.events.values()}
+
+
 def test_an_event_that_fails_by_itself_waits_alone_and_an_endpoint_that_wants_no_more_is_disabled(
     running: Service, receiver: WebhookReceiver
 ) -> None:
