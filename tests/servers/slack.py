@@ -5,8 +5,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.webhooks.receiver import Server
 
 TOKEN = "xoxb-1234-5678-abcdefghijklmnop"
 WEBHOOK = "/services/T000/B000/abcdefghijklmnop"
@@ -39,8 +41,7 @@ class FakeSlack:
         self.posted: list[dict[str, Any]] = []  # the messages that were taken
         self.tokens: list[str | None] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = Server(("127.0.0.1", 0), self._handler())
         self.port = self._server.server_port
         self.api_url = f"http://127.0.0.1:{self.port}/api/"
         self.webhook_url = f"http://127.0.0.1:{self.port}{WEBHOOK}"

@@ -16,7 +16,7 @@ Answers = Callable[[dict[str, Any]], int]
 
 
 class Server(ThreadingHTTPServer):
-    """A server whose threads end with the test."""
+    """A server whose threads end with the test. It has room for many who connect at once."""
 
     daemon_threads = True
     block_on_close = False
