@@ -8,11 +8,8 @@ import atexit
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import psycopg2
 from sqlalchemy.engine import URL, make_url
@@ -20,6 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from mailbbgun import schema
 from mailbbgun.database.db import Database
 from tests.servers import PostgreSQL
+from tests.servers.postgresql import connected
 
 #: Whether a database is ours to replace: we may do all on its server, to which nothing else leads, and nothing was done
 #: in it or to it.
@@ -48,13 +46,13 @@ def database_of(server: PostgreSQL) -> str:
 
 def _replace(url: URL) -> None:
     """Put a copy in the place of a database that is empty and that nobody is connected to."""
-    with _connected(url) as cursor:
+    with connected(url) as cursor:
         cursor.execute(_UNTOUCHED, {"port": url.port})
         if cursor.fetchone() != (True,):
             return
     tables = _postgresql(_server(url))
     copy = f"copy_{uuid.uuid4().hex[:12]}"
-    with _connected(_server(url)) as cursor:
+    with connected(_server(url)) as cursor:
         cursor.execute(f'CREATE DATABASE "{copy}" TEMPLATE "{tables}"')  # first, so that its failure takes nothing away
         try:
             cursor.execute(f'DROP DATABASE "{url.database}"')
@@ -66,17 +64,6 @@ def _replace(url: URL) -> None:
 
 def _server(url: URL) -> URL:
     return url.set(database="postgres")
-
-
-@contextmanager
-def _connected(url: URL) -> Iterator[Any]:
-    connection = psycopg2.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
-    try:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            yield cursor
-    finally:
-        connection.close()
 
 
 @cache
@@ -91,7 +78,7 @@ def _sqlite() -> Path:
 @cache
 def _postgresql(server: URL) -> str:
     name = f"tables_{uuid.uuid4().hex[:12]}"
-    with _connected(server) as cursor:
+    with connected(server) as cursor:
         cursor.execute(f'CREATE DATABASE "{name}"')
     _upgrade(server.set(database=name).render_as_string(hide_password=False))
     return name

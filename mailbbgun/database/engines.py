@@ -1,4 +1,6 @@
-"""Makes SQLAlchemy's engine for each of the two databases, with the settings of its connections."""
+"""Makes SQLAlchemy's engine for each of the two databases, with the settings of its connections; and lets
+writers of SQLite take turns.
+"""
 
 import contextlib
 import fcntl

@@ -6,7 +6,7 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -212,17 +212,22 @@ class PostgreSQL:
                     raise RuntimeError(f"not {count} after {seconds} s: {query}")
                 time.sleep(0.02)
 
-    @contextmanager
-    def _execute(self) -> Iterator[Any]:
-        connection = psycopg2.connect(
-            self._url.set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=30
-        )
-        try:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                yield cursor
-        finally:
-            connection.close()
+    def _execute(self) -> AbstractContextManager[Any]:
+        return connected(self._url)
+
+
+@contextmanager
+def connected(url: URL) -> Iterator[Any]:
+    """Yield a cursor on a database, each statement of which is committed."""
+    connection = psycopg2.connect(
+        url.set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=30
+    )
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            yield cursor
+    finally:
+        connection.close()
 
 
 def _children(pid: int) -> list[int]:
